@@ -1,0 +1,100 @@
+"""A rank's share of a supercell: owned sites, ghosts, and the pairs of every owned site."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from parmlip.crystal.neighbours import find_pairs, pair_vectors
+from parmlip.crystal.supercell import Supercell
+from parmlip.errors import ConfigError
+from parmlip.mechanics.assembly import bond_vectors
+from parmlip.parallel.comm import in_step
+from parmlip.parallel.halo import Halo
+from parmlip.parallel.partition import bisect
+from parmlip.parallel.sites import Sites
+from parmlip.potentials.base import Environments, FloatArray
+
+
+class Domain:
+    """Pairs of the owned sites of `supercell` closer than `reach` in a given state, and the halo that they need.
+
+    Collective on ``sites.comm``.
+
+    Parameters
+    ----------
+    supercell : Supercell
+        The same on every rank.
+    sites : Sites
+    reach : float
+        Interaction cutoff and margin, angstrom.
+    species : tuple of str
+        Species of the law, in its order.
+    displacement_ad : ndarray, shape (n_sites, d), optional
+        State in which the pairs are found (all sites, same on every rank); the reference if left out.
+
+    Attributes
+    ----------
+    halo : Halo
+    first_n, site_p : ndarray
+        Pairs of owned site n are first_n[n] .. first_n[n + 1]; site_p is the neighbour's local number.
+    bond_pc : ndarray, shape (n_pairs, 3)
+        Vectors from centre to neighbour in the *reference* configuration, angstrom: differences of displacements are added
+        to them, so that no large coordinates cancel.
+    """
+
+    def __init__(
+        self,
+        supercell: Supercell,
+        sites: Sites,
+        reach: float,
+        species: tuple[str, ...],
+        displacement_ad: NDArray[np.float64] | None = None,
+    ) -> None:
+        self.dimension = supercell.dimension
+        positions_ac = supercell.positions_ac
+        with in_step(sites.comm, "finding neighbours"):
+            if displacement_ad is not None:
+                positions_ac = positions_ac.copy()
+                positions_ac[:, : self.dimension] += displacement_ad
+            pairs = find_pairs(supercell.cell_cc, supercell.periodic, positions_ac, reach, centre_n=sites.global_n)
+        local = np.zeros(supercell.n_sites, dtype=bool)
+        local[sites.global_n] = True
+        self.halo = Halo(sites, np.unique(pairs.site_p[~local[pairs.site_p]]))
+        number = np.full(supercell.n_sites, -1, dtype=np.int64)
+        number[self.halo.global_m] = np.arange(self.halo.n_local)
+        self.first_n = pairs.first_n
+        self.site_p = number[pairs.site_p]
+        self.bond_pc = pair_vectors(pairs, supercell.cell_cc, supercell.positions_ac)
+        index_of = species_indices(supercell.species, species)
+        self._species_m = index_of[supercell.species_a[self.halo.global_m]]
+        self._species_p = self._species_m[self.site_p]
+
+    def with_ghosts(self, x_nd: NDArray[Any]) -> NDArray[Any]:
+        """A local array (n_local, ...) whose ghosts have their owners' values. Collective."""
+        x_md = np.empty((self.halo.n_local, *x_nd.shape[1:]), dtype=x_nd.dtype)
+        x_md[: self.halo.n_owned] = x_nd
+        self.halo.forward(x_md)
+        return x_md
+
+    def environments(self, u_md: FloatArray) -> Environments:
+        """Environments of the owned sites displaced by `u_md` (ghosts filled), in its scalar type."""
+        r_pc = np.empty(self.bond_pc.shape, dtype=u_md.dtype)
+        bond_vectors(self.first_n, self.site_p, self.bond_pc, u_md, r_pc)
+        return Environments(self.first_n, r_pc, self._species_m[: self.halo.n_owned], self._species_p)
+
+
+def species_indices(of: tuple[str, ...], law_species: tuple[str, ...]) -> NDArray[np.int64]:
+    """The law's index of each species in `of`; ConfigError if the law has no parameters for one."""
+    for symbol in of:
+        if symbol not in law_species:
+            raise ConfigError(f"no parameters for species {symbol!r}: the interaction law has {', '.join(law_species)}")
+    return np.array([law_species.index(symbol) for symbol in of], dtype=np.int64)
+
+
+def partitioned(supercell: Supercell, *, comm: MPI.Comm) -> Sites:
+    """Ownership of a supercell's sites by recursive bisection. Collective on ``comm``."""
+    return Sites(bisect(supercell.positions_ac, comm.size), comm=comm)

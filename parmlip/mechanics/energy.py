@@ -1,0 +1,141 @@
+"""Energy and forces of a displaced supercell, distributed over sites."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from parmlip.crystal.supercell import Supercell
+from parmlip.errors import GeometryError, ParmlipError
+from parmlip.mechanics.assembly import site_gradient
+from parmlip.mechanics.domain import Domain, partitioned
+from parmlip.parallel.comm import in_step
+from parmlip.parallel.sites import Sites
+from parmlip.potentials.base import Environments, FloatArray, SiteLaw
+
+
+class Energy:
+    """The energy of a law on a supercell as a function of the displacements of the owned sites.
+
+    Collective on ``comm``, as are all methods. Displacements and forces are (n_owned, d): the components that move, of the
+    owned sites in ascending global number (PETSc's layout).
+
+    Parameters
+    ----------
+    law : SiteLaw
+    supercell : Supercell
+        The same on every rank.
+    comm : MPI.Comm
+    margin : float
+        Pair lists reach this much beyond the cutoff, angstrom; they are made anew when a site has moved by half of it
+        since they were made.
+    """
+
+    def __init__(self, law: SiteLaw, supercell: Supercell, *, comm: MPI.Comm, margin: float = 0.5) -> None:
+        self.law = law
+        self.supercell = supercell
+        self.comm = comm
+        self.dimension = supercell.dimension
+        self.margin = margin
+        self.sites: Sites = partitioned(supercell, comm=comm)
+        self.builds = 0  # how often the pair lists were made; whoever keeps a pattern compares it
+        self._build(np.zeros((self.sites.n_owned, self.dimension)))
+        self._reference_n: NDArray[np.float64] | None = None
+
+    def _build(self, u_nd: NDArray[np.float64]) -> None:
+        everywhere = self.sites.gather_to_all(u_nd) if self.builds else None
+        reach = self.law.cutoff + self.margin
+        self.domain = Domain(self.supercell, self.sites, reach, self.law.species, everywhere)
+        self._built_at_nd = u_nd.copy()
+        self.builds += 1
+
+    def environments(self, u_nd: NDArray[np.float64]) -> Environments:
+        """Environments of the owned sites; pair lists are renewed when they no longer cover the cutoff.
+
+        Raises
+        ------
+        GeometryError
+            A displacement is not finite, or two sites are closer than the law allows.
+        """
+        moved = np.sqrt(np.max(np.sum((u_nd - self._built_at_nd) ** 2, axis=1), initial=0.0))
+        worst = np.array([moved if np.isfinite(moved) and np.isfinite(u_nd).all() else np.inf])
+        self.comm.Allreduce(MPI.IN_PLACE, worst, op=MPI.MAX)
+        if not np.isfinite(worst[0]):
+            raise GeometryError("a displacement is not finite (NaN or infinite)")
+        if worst[0] > 0.5 * self.margin:
+            self._build(u_nd)
+        environments = self.domain.environments(self.domain.with_ghosts(u_nd))
+        self._check_distances(environments)
+        return environments
+
+    def _check_distances(self, environments: Environments) -> None:
+        """No two sites closer than the law's range of validity: its formulas say nothing there."""
+        if self.law.closest <= 0.0:
+            return
+        with in_step(self.comm, "checking distances"):
+            square_p = np.einsum("pc,pc->p", environments.r_pc, environments.r_pc)
+            if len(square_p) and square_p.min() < self.law.closest**2:
+                p = int(np.argmin(square_p))
+                n = int(np.searchsorted(self.domain.first_n, p, side="right")) - 1
+                pair = self.domain.halo.global_m[[n, self.domain.site_p[p]]]
+                raise GeometryError(
+                    f"sites {pair[0]} and {pair[1]} are {math.sqrt(square_p[p]):.4f} A apart; "
+                    f"the law is valid from {self.law.closest:.4f} A"
+                )
+
+    def site_energies(self, u_nd: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Energies of the owned sites, shape (n_owned,), eV."""
+        environments = self.environments(u_nd)
+        with in_step(self.comm, "evaluating site energies"):
+            return self.law.site_energies(environments)
+
+    def total(self, u_nd: NDArray[np.float64]) -> float:
+        """Energy of the whole cell, eV, the same on every rank."""
+        return self._sum(self.site_energies(u_nd), "energy")
+
+    def difference(self, u_nd: NDArray[np.float64]) -> float:
+        """E(u) - E(0), eV, the same on every rank.
+
+        Site by site, so that the rounding is that of the difference and not of the total (V_l(0) = 0 of the papers).
+        """
+        return self._sum(self.site_energies(u_nd) - self._reference_energies(), "energy")
+
+    def difference_and_forces(self, u_nd: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """E(u) - E(0), eV, and the forces on the owned sites, (n_owned, d), eV / angstrom."""
+        reference_n = self._reference_energies()
+        environments = self.environments(u_nd)
+        with in_step(self.comm, "evaluating forces"):
+            energy_n, g_pc = self.law.site_gradients(environments)
+        return self._sum(energy_n - reference_n, "energy"), -self.gradient_from_pairs(g_pc)
+
+    def virial(self, u_nd: NDArray[np.float64]) -> NDArray[np.float64]:
+        """-dE / d(strain) of the whole cell, (3, 3), eV, the same on every rank."""
+        environments = self.environments(u_nd)
+        with in_step(self.comm, "evaluating the virial"):
+            _, g_pc = self.law.site_gradients(environments)
+        virial_cc = -np.ascontiguousarray(environments.r_pc.T @ g_pc)
+        self.comm.Allreduce(MPI.IN_PLACE, virial_cc, op=MPI.SUM)
+        return virial_cc
+
+    def gradient_from_pairs(self, g_pc: FloatArray) -> FloatArray:
+        """dE/du of the owned sites from the pair gradients of all ranks, (n_owned, d)."""
+        halo = self.domain.halo
+        gradient_md = np.zeros((halo.n_local, self.dimension), dtype=g_pc.dtype)
+        site_gradient(self.domain.first_n, self.domain.site_p, g_pc, gradient_md)
+        halo.reverse_add(gradient_md)
+        return gradient_md[: halo.n_owned]
+
+    def _reference_energies(self) -> NDArray[np.float64]:
+        if self._reference_n is None:
+            self._reference_n = self.site_energies(np.zeros((self.sites.n_owned, self.dimension)))
+        return self._reference_n
+
+    def _sum(self, value_n: NDArray[np.float64], what: str) -> float:
+        total = np.array([math.fsum(value_n) if np.isfinite(value_n).all() else np.nan])
+        self.comm.Allreduce(MPI.IN_PLACE, total, op=MPI.SUM)
+        if not np.isfinite(total[0]):
+            raise ParmlipError(f"the {what} is not finite: the law was evaluated outside its range")
+        return float(total[0])
