@@ -1,0 +1,320 @@
+"""The input file: the strict loader and the validated input (`Study`); the tables are in `config_tables`.
+
+`load` reads a file into a `Study`. Paths to potential and structure files are relative to the input file; results go
+to the current directory. Lengths are in angstrom, energies in eV.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from parmlip.config_checks import check_tables
+from parmlip.config_schema import plain, read_table, show, suggestion, toml_document
+from parmlip.config_tables import (
+    TABLES,
+    Compare,
+    Crystal,
+    Defect,
+    Fit,
+    Rattle,
+    Reference,
+    Relax,
+    Report,
+    Run,
+    Simulation,
+    Surrogate,
+    Training,
+    Weights,
+)
+from parmlip.errors import ConfigError
+
+__all__ = [
+    "Compare", "Crystal", "Defect", "Fit", "Point", "Rattle", "Reference", "Relax", "Report", "Run", "Simulation",
+    "Study", "Surrogate", "Training", "Weights", "load", "loads",
+]  # fmt: skip
+
+# Tables whose every key has a default exist without being written; the others only where the input has them.
+_WRITTEN: Final = ("crystal", "reference", "simulation", "training")
+_LATER_TABLES: Final = ("entropy", "rates", "qmmm", "dataset")
+_LATER_KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
+    {"fit": {"elasticity": "not available in this version yet; leave the key out"}}
+)
+_NOT_SWEPT: Final = ("run", "report", "sweep")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a sweep: the swept keys with their values, and the study that has them (without [sweep])."""
+
+    index: int
+    values: dict[str, Any]
+    study: Study
+
+
+@dataclass(frozen=True)
+class Study:
+    """A validated input. Reading a table that the input does not have raises `ConfigError`."""
+
+    tables: Mapping[str, Any]
+    sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    directory: Path = field(default=Path(), compare=False)  # of the input file
+    text: str = field(default="", compare=False, repr=False)  # of the input file
+
+    def _table(self, name: str) -> Any:
+        if name not in self.tables:
+            brackets = "[[training]]" if name == "training" else f"[{name}]"
+            raise ConfigError(f"missing table {brackets}: the stages or the verb asked for need it")
+        return self.tables[name]
+
+    @property
+    def run(self) -> Run:
+        """[run]."""
+        return self._table("run")  # type: ignore[no-any-return]
+
+    @property
+    def crystal(self) -> Crystal:
+        """[crystal]."""
+        return self._table("crystal")  # type: ignore[no-any-return]
+
+    @property
+    def reference(self) -> Reference:
+        """[reference]."""
+        return self._table("reference")  # type: ignore[no-any-return]
+
+    @property
+    def simulation(self) -> Simulation:
+        """[simulation]."""
+        return self._table("simulation")  # type: ignore[no-any-return]
+
+    @property
+    def training(self) -> tuple[Training, ...]:
+        """Every [[training]], in the order of the file."""
+        return self._table("training")  # type: ignore[no-any-return]
+
+    @property
+    def surrogate(self) -> Surrogate:
+        """[surrogate]."""
+        return self._table("surrogate")  # type: ignore[no-any-return]
+
+    @property
+    def fit(self) -> Fit:
+        """[fit]."""
+        return self._table("fit")  # type: ignore[no-any-return]
+
+    @property
+    def relax(self) -> Relax:
+        """[relax]."""
+        return self._table("relax")  # type: ignore[no-any-return]
+
+    @property
+    def compare(self) -> Compare:
+        """[compare]."""
+        return self._table("compare")  # type: ignore[no-any-return]
+
+    @property
+    def report(self) -> Report:
+        """[report]."""
+        return self._table("report")  # type: ignore[no-any-return]
+
+    @property
+    def output(self) -> Path:
+        """The result file, relative to the current directory."""
+        return Path(self.run.output)
+
+    def path(self, name: str) -> Path:
+        """A file named in the input, which is relative to the input file."""
+        return self.directory / name
+
+    def as_dict(self) -> dict[str, Any]:
+        """The resolved input, every default included, as tomllib would give it."""
+        tables = {name: plain(self.tables[name]) for name in TABLES if name in self.tables}
+        return {**tables, "sweep": plain(self.sweep)} if self.sweep else tables
+
+    def as_toml(self) -> str:
+        """The resolved input as TOML; reading it gives an equal study."""
+        return toml_document(self.as_dict())
+
+    def with_value(self, dotted: str, value: Any) -> Study:
+        """The same study with one key changed, checked anew.
+
+        `surrogate.total_degree`; lists by number, `simulation.defects.0.at`; `training.cell` sets every [[training]].
+        """
+        values = self.as_dict()
+        _assign(values, dotted, value)
+        return _study(values, self.directory, self.text)
+
+    def points(self) -> tuple[Point, ...]:
+        """The points of the sweep, the last key fastest; empty without [sweep]."""
+        if not self.sweep:
+            return ()
+        fixed = {name: table for name, table in self.as_dict().items() if name != "sweep"}
+        points = []
+        for index, chosen in enumerate(itertools.product(*self.sweep.values())):
+            values = copy.deepcopy(fixed)
+            swept = dict(zip(self.sweep, chosen, strict=True))
+            for dotted, value in swept.items():
+                _assign(values, dotted, value)
+            try:
+                points.append(Point(index, swept, _study(values, self.directory, self.text)))
+            except ConfigError as error:
+                raise ConfigError(f"[sweep] point {index}: {error}") from None
+        return tuple(points)
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Study:
+    """Read and check an input file; `overrides` are `table.key=value` with the value as in TOML.
+
+    Raises
+    ------
+    ConfigError
+        One line that names the table, the key, the value and what would be right.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"input file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"input file {path} cannot be read: {error}") from None
+    study = loads(text, overrides, directory=path.parent, name=path.name)
+    for table, file in (("crystal", "crystal"), ("reference", "reference")):
+        named = getattr(study.tables.get(table), "file", None)
+        if named is not None and not study.path(named).is_file():
+            raise ConfigError(f"[{file}] file = {show(named)}: no such file in {study.directory.resolve()}")
+    return study
+
+
+def loads(text: str, overrides: Iterable[str] = (), directory: Path = Path(), name: str = "input.toml") -> Study:
+    """`load` for text; `name` is used in messages and for the default output."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name} is not valid TOML: {error}") from None
+    for override in overrides:
+        dotted, value = _parse_override(override)
+        _assign(values, dotted, value)
+    run = values.setdefault("run", {})
+    if isinstance(run, dict):
+        run.setdefault("output", Path(name).with_suffix(".h5").name)
+    return _study(values, directory, text)
+
+
+def _study(values: Mapping[str, Any], directory: Path, text: str) -> Study:
+    tables: dict[str, Any] = {}
+    for name in values:
+        if name in _LATER_TABLES:
+            raise ConfigError(f"table [{name}] is not available in this version yet; remove it")
+        if name not in TABLES and name != "sweep":
+            raise ConfigError(f"unknown table [{name}]{suggestion(name, [*TABLES, 'sweep'], '[{}]')}")
+    for name, kind in TABLES.items():
+        if name == "training":
+            if name in values:
+                tables[name] = _read_training(values[name])
+        elif name in values or name not in _WRITTEN:
+            tables[name] = read_table(kind, _prepared(name, values.get(name, {})), f"[{name}]", _LATER_KEYS.get(name))
+    check_tables(tables)
+    study = Study(tables, _read_sweep(values.get("sweep", {})), directory, text)
+    study.points()  # every point must be a right input
+    return study
+
+
+def _prepared(name: str, table: Any) -> Any:
+    """Refuse values of a right key that a later version will take."""
+    if name == "fit" and isinstance(table, Mapping) and isinstance(table.get("weights"), str):
+        raise ConfigError(
+            f"[fit] weights = {show(table['weights'])}: presets are not available in this version yet; "
+            "give a table such as { energy = 100.0, force = 1.0 }"
+        )
+    return table
+
+
+def _read_training(blocks: Any) -> tuple[Training, ...]:
+    if not isinstance(blocks, list):
+        raise ConfigError("[training] must be written [[training]]; there may be several")
+    if not blocks:
+        raise ConfigError("[[training]] is empty; give at least one")
+    read = [read_table(Training, block, f"[[training]] {i + 1}") for i, block in enumerate(blocks)]
+    named = tuple(
+        t if t.name else read_table(Training, {**plain(t), "name": f"training-{i + 1}"}, "") for i, t in enumerate(read)
+    )
+    for i, t in enumerate(named):
+        if t.name in (other.name for other in named[:i]):
+            raise ConfigError(f"[[training]] {i + 1} name = {show(t.name)}: used twice; names must differ")
+    return named
+
+
+def _read_sweep(table: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(table, Mapping):
+        raise ConfigError("[sweep] must be a table of dotted keys and lists")
+    sweep = {}
+    for dotted, listed in table.items():
+        if isinstance(listed, Mapping):  # surrogate.total_degree = [...] without quotes
+            inner = next(iter(listed), "key")
+            raise ConfigError(f'[sweep] {dotted}: write the dotted key in quotes, "{dotted}.{inner}" = [...]')
+        name = dotted.split(".")[0]
+        if name in _NOT_SWEPT or name not in TABLES:
+            swept = [t for t in TABLES if t not in _NOT_SWEPT]
+            raise ConfigError(f"[sweep] {dotted}: no table to sweep{suggestion(name, swept, '[{}]')}")
+        if not isinstance(listed, list) or not listed:
+            raise ConfigError(f"[sweep] {dotted} = {show(listed)}: must be a list of one or more values")
+        if any(value in listed[:i] for i, value in enumerate(listed)):
+            raise ConfigError(f"[sweep] {dotted} = {show(listed)}: has a value twice")
+        sweep[dotted] = tuple(listed)
+    return sweep
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    dotted, sign, value = text.partition("=")
+    dotted, value = dotted.strip(), value.strip()
+    if not sign or "." not in dotted or not value:
+        raise ConfigError(f"--set {text}: must be table.key=value")
+    try:
+        parsed = tomllib.loads(f"value = {value}")
+    except tomllib.TOMLDecodeError:
+        if not all(c.isalnum() or c in "_-./" for c in value):
+            raise ConfigError(f"--set {text}: the value is not TOML (strings with special signs need quotes)") from None
+        return dotted, value  # a bare word, since shells eat quotes
+    if set(parsed) != {"value"}:
+        raise ConfigError(f"--set {text}: must be one value")
+    return dotted, parsed["value"]
+
+
+def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
+    """Set a dotted key in plain tables; a key below a list of tables is set in each of them."""
+    head, *rest = dotted.split(".")
+    if head not in values:
+        values[head] = {}
+    if head == "sweep":  # its own keys are dotted
+        values[head][".".join(rest)] = value
+        return
+    if not rest:
+        raise ConfigError(f"{dotted}: must be table.key")
+    _assign_below(values[head], rest, value, dotted)
+
+
+def _assign_below(node: Any, parts: list[str], value: Any, dotted: str) -> None:
+    name, *rest = parts
+    if isinstance(node, list) and name.isdigit():
+        if int(name) >= len(node):
+            raise ConfigError(f"{dotted}: there are only {len(node)} members (counted from 0)")
+        if rest:
+            _assign_below(node[int(name)], rest, value, dotted)
+        else:
+            node[int(name)] = copy.deepcopy(value)
+    elif isinstance(node, list):
+        for member in node:
+            _assign_below(member, parts, value, dotted)
+    elif isinstance(node, dict):
+        if rest:
+            _assign_below(node.setdefault(name, {}), rest, value, dotted)
+        else:
+            node[name] = copy.deepcopy(value)
+    else:
+        raise ConfigError(f"{dotted}: '{name}' is below a value that is not a table")

@@ -1,0 +1,137 @@
+"""Checks of the input across keys and tables: what each value alone cannot tell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from parmlip.config_schema import plain, show
+from parmlip.config_tables import LATTICE_DIMENSION, LATTICE_SLOTS, PARAMETER_SETS, Crystal, Defect, Reference
+from parmlip.errors import ConfigError
+
+# Chemical symbols of elements 1 to 118, as ASE has them (not imported: the check must be fast).
+_SYMBOLS: Final = frozenset(
+    re.findall(
+        "[A-Z][a-z]?",
+        "HHeLiBeBCNOFNeNaMgAlSiPSClArKCaScTiVCrMnFeCoNiCuZnGaGeAsSeBrKrRbSrYZrNbMoTcRuRhPdAgCdInSnSbTeIXeCsBaLaCePrNd"
+        "PmSmEuGdTbDyHoErTmYbLuHfTaWReOsIrPtAuHgTlPbBiPoAtRnFrRaAcThPaUNpPuAmCmBkCfEsFmMdNoLrRfDbSgBhHsMtDsRgCnNhFlMcLvTsOg",
+    )
+)
+# Keys of each kind of defect: required, allowed.
+_DEFECT_KEYS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    "vacancy": (("at",), ()),
+    "divacancy": (("at", "direction"), ()),
+    "interstitial": ((), ("site", "position", "at", "species")),
+    "substitution": (("at", "species"), ()),
+}
+
+
+def check_tables(tables: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for values that are right one by one but not together."""
+    crystal, reference = tables.get("crystal"), tables.get("reference")
+    if len(set(tables["run"].stages)) != len(tables["run"].stages):
+        raise ConfigError(f"[run] stages = {show(tables['run'].stages)}: has a stage twice")
+    if not tables["run"].output.endswith((".h5", ".hdf5")):
+        raise ConfigError(f"[run] output = {show(tables['run'].output)}: must end in .h5")
+    if crystal is not None:
+        _check_crystal(crystal)
+        cells = [("[simulation]", tables.get("simulation"))]
+        cells += [(f"[[training]] {i + 1}", t) for i, t in enumerate(tables.get("training", ()))]
+        for where, table in cells:
+            if table is not None:
+                _check_cell(where, table.cell, crystal)
+                for i, defect in enumerate(table.defects):
+                    _check_defect(f"{where} defects[{i}]", defect, crystal)
+    if reference is not None:
+        _check_reference(reference)
+        if crystal is not None:
+            _check_species(tables, crystal, reference)
+    surrogate = tables["surrogate"]
+    if not isinstance(surrogate.r0, str) and surrogate.r0 * surrogate.inner_cutoff >= surrogate.cutoff:
+        raise ConfigError(
+            f"[surrogate] cutoff = {show(surrogate.cutoff)}: must be greater than inner_cutoff * r0 = "
+            f"{surrogate.r0 * surrogate.inner_cutoff:g}"
+        )
+    weights = tables["fit"].weights
+    if weights.energy == weights.force == weights.virial == 0.0:
+        raise ConfigError("[fit] weights: all are zero; at least one must be greater than 0")
+
+
+def _check_crystal(crystal: Crystal) -> None:
+    if (crystal.lattice is None) == (crystal.file is None):
+        raise ConfigError("[crystal] needs either 'lattice' or 'file'" + (", not both" if crystal.lattice else ""))
+    for i, symbol in enumerate(crystal.species):
+        if symbol not in _SYMBOLS:
+            raise ConfigError(f"[crystal] species[{i}] = {show(symbol)}: is not a chemical symbol")
+    if crystal.lattice is None:
+        if crystal.c_over_a is not None:
+            raise ConfigError('[crystal] c_over_a: is for lattice = "hcp", not for a file')
+        return
+    if not crystal.species:
+        raise ConfigError("[crystal] missing key 'species': a list of chemical symbols, one for each sublattice")
+    slots = LATTICE_SLOTS[crystal.lattice]
+    if len(crystal.species) != slots:
+        raise ConfigError(f'[crystal] species = {show(crystal.species)}: lattice "{crystal.lattice}" needs {slots}')
+    if crystal.c_over_a is not None and crystal.lattice != "hcp":
+        raise ConfigError(f'[crystal] c_over_a: is for lattice = "hcp", not "{crystal.lattice}"')
+    if crystal.dimension not in (None, LATTICE_DIMENSION[crystal.lattice]):
+        raise ConfigError(
+            f'[crystal] dimension = {crystal.dimension}: lattice "{crystal.lattice}" has dimension '
+            f"{LATTICE_DIMENSION[crystal.lattice]}; leave the key out"
+        )
+
+
+def _check_cell(where: str, cell: tuple[int, ...], crystal: Crystal) -> None:
+    d = crystal.dimensions
+    if len(cell) < d:
+        raise ConfigError(f"{where} cell = {show(cell)}: must have {d} members in {d} dimensions")
+    if any(n != 1 for n in cell[d:]):
+        raise ConfigError(f"{where} cell = {show(cell)}: directions that do not move must have 1 cell")
+
+
+def _check_defect(where: str, defect: Defect, crystal: Crystal) -> None:
+    required, allowed = _DEFECT_KEYS[defect.kind]
+    given = {name for name in plain(defect) if name != "kind"}
+    for name in required:
+        if name not in given:
+            raise ConfigError(f"{where} missing key '{name}' of a {defect.kind}")
+    for name in sorted(given - {*required, *allowed}):
+        raise ConfigError(f"{where} key '{name}' is not for a {defect.kind}")
+    if defect.kind == "interstitial" and (defect.site is None) == (defect.position is None):
+        raise ConfigError(f"{where} an interstitial needs either 'site' or 'position'")
+    if defect.kind == "divacancy" and defect.direction is not None and not any(defect.direction):
+        raise ConfigError(f"{where} direction = {show(defect.direction)}: must not be zero")
+    for name in ("at", "direction", "position"):
+        vector = getattr(defect, name)
+        if vector is not None and len(vector) < crystal.dimensions:
+            raise ConfigError(f"{where} {name} = {show(vector)}: must have {crystal.dimensions} members")
+    if defect.species is not None and defect.species not in _SYMBOLS:
+        raise ConfigError(f"{where} species = {show(defect.species)}: is not a chemical symbol")
+
+
+def _check_reference(reference: Reference) -> None:
+    if (reference.parameters is None) == (reference.file is None):
+        raise ConfigError(
+            "[reference] needs either 'parameters' or 'file'" + (", not both" if reference.parameters else "")
+        )
+    if reference.taper is not None and reference.taper[0] >= reference.taper[1]:
+        raise ConfigError(f"[reference] taper = {show(reference.taper)}: must be [start, cutoff] with start < cutoff")
+
+
+def _check_species(tables: Mapping[str, Any], crystal: Crystal, reference: Reference) -> None:
+    if reference.parameters is None:
+        return  # the file's species are checked when it is read
+    known = PARAMETER_SETS[reference.parameters]
+    used = [("[crystal] species", s) for s in crystal.species]
+    cells = [("[simulation]", tables.get("simulation"))]
+    cells += [(f"[[training]] {i + 1}", t) for i, t in enumerate(tables.get("training", ()))]
+    for where, table in cells:
+        if table is not None:
+            used += [(f"{where} defects[{i}] species", d.species) for i, d in enumerate(table.defects) if d.species]
+    for where, symbol in used:
+        if symbol not in known:
+            raise ConfigError(
+                f"{where}: {symbol} has no parameters in [reference] parameters = {show(reference.parameters)} "
+                f"(it has {', '.join(known)})"
+            )

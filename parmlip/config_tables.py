@@ -1,0 +1,199 @@
+"""The tables of the input file: one frozen dataclass each, with every default. Lengths in angstrom, energies in eV."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from parmlip.config_schema import key
+
+STAGE_NAMES: Final = ("build", "reference", "train", "relax", "compare", "report")
+# Lattices: number of species slots and of components that move; `crystal.lattices.LATTICES` has the geometry.
+LATTICE_SLOTS: Final = MappingProxyType(
+    {"bcc": 1, "fcc": 1, "diamond": 1, "b2": 2, "hcp": 1, "triangular": 1, "square": 1, "chain": 1}
+)
+LATTICE_DIMENSION: Final = MappingProxyType(
+    {"bcc": 3, "fcc": 3, "diamond": 3, "b2": 3, "hcp": 3, "triangular": 2, "square": 2, "chain": 1}
+)
+# Built-in parameter sets and the species they describe; `potentials.eam.builtin` has the numbers.
+PARAMETER_SETS: Final = MappingProxyType({"W-EAM4": ("W",), "W-Zhou": ("W",), "Cu-Mishin2001": ("Cu",)})
+
+
+@dataclass(frozen=True)
+class Run:
+    """[run]: what is done and where the results go."""
+
+    stages: tuple[str, ...] = key(STAGE_NAMES, choices=STAGE_NAMES, later=("entropy", "rates", "qmmm"), length=(1, 9))
+    output: str = key("", about="name of the HDF5 file; by default the input's name with .h5")
+    seed: int = key(1, least=0)
+    threads: int = key(1, least=1, about="threads of the linear algebra libraries on each rank")
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """[crystal]: the perfect crystal, either a named lattice or a structure file."""
+
+    lattice: str | None = key(None, choices=LATTICE_SLOTS)
+    file: str | None = key(None, about="structure file that ASE reads")
+    species: tuple[str, ...] = key((), about="a list of chemical symbols, one for each sublattice")
+    lattice_constant: Literal["relax"] | float = key("relax", above=0.0)
+    c_over_a: float | None = key(None, above=0.0, about="hcp only; ideal by default")
+    dimension: int | None = key(None, least=1, most=3, about="components that move, for a structure file")
+
+    @property
+    def dimensions(self) -> int:
+        """Number of components that move (1, 2 or 3)."""
+        return self.dimension or (LATTICE_DIMENSION[self.lattice] if self.lattice else 3)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """[reference]: the law that is right and dear."""
+
+    kind: str = key(
+        "eam", choices=("eam",), later=("stillinger_weber", "bond_order", "tight_binding", "ace", "ase", "toy")
+    )
+    parameters: str | None = key(None, choices=PARAMETER_SETS, about="a built-in parameter set")
+    file: str | None = key(None, about="setfl file, eam/alloy or eam/fs")
+    taper: tuple[float, ...] | None = key(None, above=0.0, length=(2, 2), about="[start, cutoff] in angstrom")
+
+
+@dataclass(frozen=True)
+class Defect:
+    """One member of `defects`. `at` and `direction` are in units of the conventional cell vectors, `position` too."""
+
+    kind: str = key(choices=("vacancy", "divacancy", "interstitial", "substitution"), about="the kind of defect")
+    at: tuple[float, ...] | None = key(None, length=(1, 3))
+    direction: tuple[float, ...] | None = key(None, length=(1, 3))
+    position: tuple[float, ...] | None = key(None, length=(1, 3))
+    site: str | None = key(None)
+    species: str | None = key(None)
+
+
+@dataclass(frozen=True)
+class Simulation:
+    """[simulation]: the large cell."""
+
+    cell: tuple[int, ...] = key(least=1, length=(1, 3), about="conventional cells along each cell vector")
+    defects: tuple[Defect, ...] = ()
+
+    @property
+    def repeats(self) -> tuple[int, int, int]:
+        """`cell` with ones for directions that are not given."""
+        return _three(self.cell)
+
+
+@dataclass(frozen=True)
+class Rattle:
+    """Random displacements: each component uniform in +-amplitude ("uniform") or +-amplitude / sqrt(3) ("julip")."""
+
+    amplitude: float = key(0.1, least=0.0)  # angstrom
+    kind: str = key("uniform", choices=("uniform", "julip"))
+
+    @classmethod
+    def from_plain(cls, value: Any) -> dict[str, Any]:
+        """A bare number is the amplitude of the uniform kind."""
+        return {"amplitude": value}
+
+    @property
+    def half_width(self) -> float:
+        """Largest displacement of a component, angstrom."""
+        return float(self.amplitude / 3**0.5) if self.kind == "julip" else self.amplitude
+
+
+@dataclass(frozen=True)
+class Training:
+    """[[training]]: a small cell that the reference labels, relaxed and then rattled."""
+
+    cell: tuple[int, ...] = key(least=1, length=(1, 3), about="conventional cells along each cell vector")
+    defects: tuple[Defect, ...] = ()
+    samples: int = key(100, least=1)
+    test_samples: int = key(25, least=0)
+    rattle: Rattle = Rattle(amplitude=0.1, kind="julip")
+    relax: bool = True  # rattle about the relaxed cell rather than the lattice
+    weight: float = key(1.0, above=0.0)  # multiplies the squared residuals of this table's configurations
+    name: str = key("", about="configuration type; by default training-<number>")
+
+    @property
+    def repeats(self) -> tuple[int, int, int]:
+        """`cell` with ones for directions that are not given."""
+        return _three(self.cell)
+
+
+@dataclass(frozen=True)
+class Surrogate:
+    """[surrogate]: the basis of the linear model. Radial functions are those of ACE.jl."""
+
+    kind: str = key("ace", choices=("ace",), later=("taylor",))
+    correlation_order: int = key(3, least=1, most=5)
+    total_degree: int = key(10, least=1)
+    cutoff: float = key(5.5, above=0.0)  # angstrom
+    r0: Literal["nearest"] | float = key("nearest", above=0.0)  # angstrom; "nearest": nearest-neighbour distance
+    inner_cutoff: float = key(0.5, least=0.0)  # in units of r0
+    angular_weight: float = key(1.5, above=0.0)  # of l in the degree n + 1.5 l
+    transform_power: int = key(2, least=1)
+    cutoff_power: int = key(2, least=0)
+    inner_power: int = key(2, least=0)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights multiply squared residuals (rows are scaled by the square root)."""
+
+    energy: float = key(100.0, least=0.0)
+    force: float = key(1.0, least=0.0)
+    virial: float = key(0.0, least=0.0)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """[fit]: weights and solver of the least-squares problem."""
+
+    weights: Weights = Weights()
+    solver: str = key("rrqr", choices=("rrqr",), later=("ridge", "svd", "blr", "ard"))
+    tolerance: float = key(1e-6, above=0.0, most=0.999)
+    column_scaling: bool = True
+    homogeneous: int = key(6, least=0)  # perfect cells beside the training cells: one unrattled, the others rattled
+
+
+@dataclass(frozen=True)
+class Relax:
+    """[relax]: how equilibria are found."""
+
+    method: str = key("newton", choices=("newton", "lbfgs"))
+    force_tolerance: float = key(1e-8, above=0.0)  # eV / angstrom, largest component
+    max_iterations: int = key(200, least=1)
+    step_cap: float = key(0.3, above=0.0)  # angstrom, largest component of a step
+    laws: tuple[str, ...] = key(("reference", "surrogate"), choices=("reference", "surrogate"), length=(1, 2))
+    hessian: str = key("auto", choices=("auto", "assembled", "matrix_free"))
+
+
+@dataclass(frozen=True)
+class Compare:
+    """[compare]: norms and the limit beyond which two equilibria are different basins."""
+
+    neighbours: str = key("voronoi", choices=("voronoi", "nearest"))
+    same_basin: float = key(0.5, above=0.0)  # angstrom, largest |u_ref - u_sur|
+
+
+@dataclass(frozen=True)
+class Report:
+    """[report]: the figures."""
+
+    figure: bool = True
+    directory: str = key("", about="where figures go; by default beside the output")
+
+
+TABLES: Final[Mapping[str, type]] = MappingProxyType(
+    {
+        "run": Run, "crystal": Crystal, "reference": Reference, "simulation": Simulation, "training": Training,
+        "surrogate": Surrogate, "fit": Fit, "relax": Relax, "compare": Compare, "report": Report,
+    }
+)  # fmt: skip
+
+
+def _three(cell: tuple[int, ...]) -> tuple[int, int, int]:
+    a, b, c = (*cell, 1, 1)[:3]
+    return a, b, c
