@@ -1,0 +1,275 @@
+"""Radial and embedding functions of embedded-atom laws, with first and second derivatives, generic in the scalar type.
+
+Every function is chosen by a number (`*_form`) inside the compiled code and reads its constants from one flat array, so
+that a law is data: one compiled kernel, cached on disk, serves all laws at full speed. With a complex argument the
+second derivatives give exact third ones; pieces are selected on the real part.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+# Pair forms: each gives phi and the density of the neighbour at the centre.
+CUBES: Final = 1
+ZHOU: Final = 2
+MISHIN: Final = 3
+SPLINE: Final = 4
+
+# Embedding forms.
+ROOT_SQUARE: Final = 1
+ZHOU_EMBEDDING: Final = 2
+MISHIN_EMBEDDING: Final = 3
+SPLINE_EMBEDDING: Final = 4
+
+FAST: Final = {"contract", "reassoc", "nsz", "arcp"}  # keeps NaN and infinity
+
+
+class Forms(NamedTuple):
+    """Functions of an embedded-atom law as the kernels read them; s is the centre's species, t the neighbour's."""
+
+    pair_form_st: NDArray[np.int64]  # (n_species, n_species)
+    pair_start_st: NDArray[np.int64]  # (n_species, n_species) first constant in `constants`
+    embedding_form_s: NDArray[np.int64]  # (n_species,)
+    embedding_start_s: NDArray[np.int64]  # (n_species,)
+    constants: NDArray[np.float64]
+    range_k: NDArray[np.float64]  # (2,) cutoff and start of the taper (equal: no taper), angstrom
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def cubes(c: Any, i: int, r: Any) -> Any:
+    """Sums of a (d - r)^3 for r < d: n_pair, n_density, then (a, d) of phi and of the density, each by falling d."""
+    phi, phi1, phi2 = 0.0 * r, 0.0 * r, 0.0 * r
+    rho, rho1, rho2 = 0.0 * r, 0.0 * r, 0.0 * r
+    middle = i + 2 + 2 * int(c[i])
+    end = middle + 2 * int(c[i + 1])
+    for k in range(i + 2, middle, 2):
+        x = c[k + 1] - r
+        if x.real <= 0.0:
+            break
+        ax = c[k] * x
+        phi += ax * x * x
+        phi1 -= 3.0 * ax * x
+        phi2 += 6.0 * ax
+    for k in range(middle, end, 2):
+        x = c[k + 1] - r
+        if x.real <= 0.0:
+            break
+        ax = c[k] * x
+        rho += ax * x * x
+        rho1 -= 3.0 * ax * x
+        rho2 += 6.0 * ax
+    return phi, phi1, phi2, rho, rho1, rho2
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def damped_exponential(r: Any, inverse_radius: float, amplitude: float, decay: float, offset: float) -> Any:
+    """a exp(-d (x - 1)) / (1 + (x - o)^20), x = r / r_e, and two derivatives by r."""
+    x = r * inverse_radius
+    y = x - offset
+    y2 = y * y
+    y4 = y2 * y2
+    y8 = y4 * y4
+    y18 = y8 * y8 * y2
+    y20 = y18 * y2
+    damping = 1.0 / (1.0 + y20)
+    value = amplitude * np.exp(decay * (1.0 - x)) * damping
+    # logarithmic derivative L: f' = f L, f'' = f (L^2 + L')
+    slope = -decay - 20.0 * y18 * y * damping
+    bend = -20.0 * y18 * damping * (19.0 - 20.0 * y20 * damping)
+    first = value * slope * inverse_radius
+    second = value * (slope * slope + bend) * (inverse_radius * inverse_radius)
+    return value, first, second
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def zhou(c: Any, i: int, r: Any) -> Any:
+    """Zhou et al. (2001) eqs. (2)-(4): constants 1/r_e, alpha, A, kappa, beta, f_e, lambda, B / f_e."""
+    a, a1, a2 = damped_exponential(r, c[i], c[i + 2], c[i + 1], c[i + 3])
+    rho, rho1, rho2 = damped_exponential(r, c[i], c[i + 5], c[i + 4], c[i + 6])
+    b = c[i + 7]
+    return a - b * rho, a1 - b * rho1, a2 - b * rho2, rho, rho1, rho2
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def mishin(c: Any, i: int, r: Any) -> Any:
+    """Mishin et al. (2001) eqs. (4)-(7).
+
+    Constants: r_c, h, (E, alpha, r_0) twice, delta, (r_s, S) three times by falling r_s, a, beta_1, r_03. The density's
+    second exponential, exp(-535.661 (r + 261.984)), is zero in any floating-point number and left out.
+    """
+    inverse_width = 1.0 / c[i + 1]
+    x = (r - c[i]) * inverse_width
+    if x.real >= 0.0:
+        zero = 0.0 * r
+        return zero, zero, zero, zero, zero, zero
+    x2 = x * x
+    x4 = x2 * x2
+    q = 1.0 / (1.0 + x4)
+    psi = x4 * q
+    psi1 = 4.0 * x2 * x * q * q * inverse_width
+    psi2 = x2 * (12.0 - 20.0 * x4) * q * q * q * inverse_width * inverse_width
+    morse = 0.0 * r + c[i + 8]
+    morse1 = 0.0 * r
+    morse2 = 0.0 * r
+    for k in range(i + 2, i + 8, 3):
+        alpha = c[k + 1]
+        e = np.exp(alpha * (c[k + 2] - r))
+        strength = c[k] * e
+        morse += strength * (e - 2.0)
+        morse1 += strength * (2.0 - 2.0 * e) * alpha
+        morse2 += strength * (4.0 * e - 2.0) * alpha * alpha
+    phi = morse * psi
+    phi1 = morse1 * psi + morse * psi1
+    phi2 = morse2 * psi + 2.0 * morse1 * psi1 + morse * psi2
+    for k in range(i + 9, i + 15, 2):
+        y = c[k] - r
+        if y.real <= 0.0:
+            break
+        sy = c[k + 1] * y * y
+        phi -= sy * y * y
+        phi1 += 4.0 * sy * y
+        phi2 -= 12.0 * sy
+    z = r - c[i + 17]
+    beta = c[i + 16]
+    gauss = c[i + 15] * np.exp(-beta * z * z)
+    gauss1 = -2.0 * beta * z * gauss
+    gauss2 = (4.0 * beta * beta * z * z - 2.0 * beta) * gauss
+    rho = gauss * psi
+    rho1 = gauss1 * psi + gauss * psi1
+    rho2 = gauss2 * psi + 2.0 * gauss1 * psi1 + gauss * psi2
+    return phi, phi1, phi2, rho, rho1, rho2
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def quintic(c: Any, k: int, x: Any) -> Any:
+    """Value and two derivatives by x of the quintic with the coefficients c[k] .. c[k + 5], lowest first."""
+    c2, c3, c4, c5 = c[k + 2], c[k + 3], c[k + 4], c[k + 5]
+    value = c[k] + x * (c[k + 1] + x * (c2 + x * (c3 + x * (c4 + x * c5))))
+    first = c[k + 1] + x * (2.0 * c2 + x * (3.0 * c3 + x * (4.0 * c4 + x * (5.0 * c5))))
+    second = 2.0 * c2 + x * (6.0 * c3 + x * (12.0 * c4 + x * (20.0 * c5)))
+    return value, first, second
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def interval(x: float, n_intervals: int) -> int:
+    """Number of the interval in which x (in intervals) lies; the first or last outside, the first for NaN."""
+    if not x > 0.0:
+        return 0
+    if x >= n_intervals:
+        return n_intervals - 1
+    return int(x)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def spline(c: Any, i: int, r: Any) -> Any:
+    """r phi(r) and density by quintics: number of intervals, 1/spacing, then 12 coefficients of r an interval."""
+    x = r * c[i + 1]
+    m = interval(x.real, int(c[i]))
+    x = x - m
+    k = i + 2 + 12 * m
+    y, y1, y2 = quintic(c, k, x)
+    rho, rho1, rho2 = quintic(c, k + 6, x)
+    s = c[i + 1]
+    inverse = 1.0 / r
+    phi = y * inverse
+    phi1 = (y1 * s - phi) * inverse
+    phi2 = (y2 * s * s - 2.0 * phi1) * inverse
+    return phi, phi1, phi2, rho, rho1 * s, rho2 * (s * s)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def pair_functions(forms: Any, s: int, t: int, r: Any) -> Any:
+    """phi, phi', phi'', rho, rho', rho'' of a neighbour t at distance r < cutoff from a centre s."""
+    i = forms.pair_start_st[s, t]
+    form = forms.pair_form_st[s, t]
+    if form == CUBES:
+        phi, phi1, phi2, rho, rho1, rho2 = cubes(forms.constants, i, r)
+    elif form == ZHOU:
+        phi, phi1, phi2, rho, rho1, rho2 = zhou(forms.constants, i, r)
+    elif form == MISHIN:
+        phi, phi1, phi2, rho, rho1, rho2 = mishin(forms.constants, i, r)
+    else:
+        phi, phi1, phi2, rho, rho1, rho2 = spline(forms.constants, i, r)
+    if r.real > forms.range_k[1]:
+        # w = 1 - x^4 (35 - 84 x + 70 x^2 - 20 x^3) has three continuous derivatives
+        step = 1.0 / (forms.range_k[0] - forms.range_k[1])
+        x = (r - forms.range_k[1]) * step
+        y = x * (1.0 - x)
+        w = 1.0 - x * x * x * x * (35.0 - x * (84.0 - x * (70.0 - 20.0 * x)))
+        w1 = -140.0 * y * y * y * step
+        w2 = -420.0 * y * y * (1.0 - 2.0 * x) * (step * step)
+        phi2 = phi2 * w + 2.0 * phi1 * w1 + phi * w2
+        phi1 = phi1 * w + phi * w1
+        phi = phi * w
+        rho2 = rho2 * w + 2.0 * rho1 * w1 + rho * w2
+        rho1 = rho1 * w + rho * w1
+        rho = rho * w
+    return phi, phi1, phi2, rho, rho1, rho2
+
+
+@njit(cache=True, error_model="numpy")
+def embedding(forms: Any, s: int, rho: Any) -> Any:
+    """F, F' and F'' of a centre s at density rho; zero at density zero (an isolated site) where F ~ sqrt(rho)."""
+    c = forms.constants
+    i = forms.embedding_start_s[s]
+    form = forms.embedding_form_s[s]
+    if form == ROOT_SQUARE:  # A_1 sqrt(rho) + A_2 rho^2
+        if rho.real == 0.0:
+            return 0.0 * rho, 0.0 * rho, 0.0 * rho
+        root = c[i] * np.sqrt(rho)
+        inverse = 1.0 / rho
+        return (
+            root + c[i + 1] * rho * rho,
+            0.5 * root * inverse + 2.0 * c[i + 1] * rho,
+            -0.25 * root * inverse * inverse + 2.0 * c[i + 1],
+        )
+    if form == ZHOU_EMBEDDING:  # 1/rho_e, 1/rho_s, F_n0..3, F_0..3, eta, F_e; Zhou et al. (2001) eqs. (5)-(7)
+        x = rho * c[i]
+        if x.real < 1.15:
+            k = i + 6
+            scale = c[i]
+            if x.real < 0.85:
+                k = i + 2
+                scale = c[i] / 0.85
+            y = rho * scale - 1.0
+            return (
+                c[k] + y * (c[k + 1] + y * (c[k + 2] + y * c[k + 3])),
+                (c[k + 1] + y * (2.0 * c[k + 2] + y * (3.0 * c[k + 3]))) * scale,
+                (2.0 * c[k + 2] + y * (6.0 * c[k + 3])) * (scale * scale),
+            )
+        eta = c[i + 10]
+        x = rho * c[i + 1]
+        logarithm = eta * np.log(x)
+        power = c[i + 11] * np.exp(logarithm)
+        first = -eta * logarithm * power / rho
+        second = first * (eta - 1.0) / rho - eta * eta * power / (rho * rho)
+        return (1.0 - logarithm) * power, first, second
+    if form == MISHIN_EMBEDDING:  # F_0, F_2, q_1..4, Q_1, Q_2; Mishin et al. (2001) eq. (8)
+        x = rho - 1.0
+        if x.real < 0.0:
+            q1, q2, q3, q4 = c[i + 2], c[i + 3], c[i + 4], c[i + 5]
+            return (
+                c[i] + x * x * (0.5 * c[i + 1] + x * (q1 + x * (q2 + x * (q3 + x * q4)))),
+                x * (c[i + 1] + x * (3.0 * q1 + x * (4.0 * q2 + x * (5.0 * q3 + x * (6.0 * q4))))),
+                c[i + 1] + x * (6.0 * q1 + x * (12.0 * q2 + x * (20.0 * q3 + x * (30.0 * q4)))),
+            )
+        q1, q2, d = c[i + 2], c[i + 6], c[i + 7]
+        inverse = 1.0 / (1.0 + d * x * x * x)
+        value = (c[i] + x * x * (0.5 * c[i + 1] + x * (q1 + x * q2))) * inverse
+        first = (x * (c[i + 1] + x * (3.0 * q1 + x * (4.0 * q2))) - value * (3.0 * d) * x * x) * inverse
+        second = c[i + 1] + x * (6.0 * q1 + x * (12.0 * q2)) - 6.0 * d * x * (first * x + value)
+        return value, first, second * inverse
+    # quintics: number of intervals, 1/spacing, then 6 coefficients an interval; a straight line beyond the last knot
+    n_intervals = int(c[i])
+    scale = c[i + 1]
+    x = rho * scale
+    m = interval(x.real, n_intervals)
+    if x.real > n_intervals:
+        f, f1, _ = quintic(c, i + 2 + 6 * m, 0.0 * x + 1.0)
+        return f + f1 * (x - n_intervals), f1 * scale, 0.0 * x
+    f, f1, f2 = quintic(c, i + 2 + 6 * m, x - m)
+    return f, f1 * scale, f2 * (scale * scale)
