@@ -1,0 +1,334 @@
+"""The order of the work: stage table, chain check, sweep, resume.
+
+A stage is a collective function `run(study, results, comm)` that returns its fields by name (those of rank 0 count). Stages
+speak to each other only through the result file, so a resumed run sees what an uninterrupted one saw.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+from mpi4py import MPI
+
+import parmlip
+from parmlip.config import Point, Study
+from parmlip.config_schema import show
+from parmlip.errors import ConfigError, ConvergenceError
+from parmlip.io.hdf5 import Field, ResultFile
+from parmlip.parallel.comm import on_root
+from parmlip.parallel.logs import timed, timer_table
+
+_logger = logging.getLogger(__name__)
+
+
+class Results:
+    """What complete stages have written, the same on every rank. `at(i)` reads at point i of the sweep."""
+
+    def __init__(self, path: Path, swept: frozenset[str] = frozenset(), point: int | None = None, *, comm: MPI.Comm):
+        self.path = Path(path)
+        self.swept = swept  # stages that are done at every point of the sweep
+        self.point = point
+        self.comm = comm
+
+    def read(self, stage: str, name: str) -> Any:
+        """A value that `stage` wrote; nested values by `a/b`.
+
+        Collective on ``comm``: rank 0 reads and sends.
+        """
+        return on_root(self.comm, "reading results", ResultFile(self.path).read, stage, name, self._point_of(stage))
+
+    def names(self, stage: str) -> list[str]:
+        """Names of the stage's results; empty when the stage has not run.
+
+        Collective on ``comm``.
+        """
+        return on_root(self.comm, "reading results", ResultFile(self.path).names, stage, self._point_of(stage))
+
+    def points(self) -> list[dict[str, Any]]:
+        """The swept values of every point that has results.
+
+        Collective on ``comm``.
+        """
+        return on_root(self.comm, "reading results", ResultFile(self.path).points)
+
+    def at(self, point: int | None) -> Results:
+        """The same results seen from one point of the sweep."""
+        return Results(self.path, self.swept, point, comm=self.comm)
+
+    def _point_of(self, stage: str) -> int | None:
+        return self.point if stage in self.swept else None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the work. `stage` is the name in `[run] stages` that asks for it (several steps may share one)."""
+
+    run: Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]
+    stage: str
+    needs: tuple[str, ...] = ()  # steps that must be complete
+    tables: tuple[str, ...] = ()  # tables it depends on (beside those of its needs)
+    wanted: Callable[[Study], bool] = lambda study: True  # whether this input wants the step at all
+    gathers: bool = False  # done once, after all points of a sweep
+
+
+def _by_name(name: str) -> Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]:
+    """`parmlip.stages.<name>`, imported when it runs: stages bring PETSc and numba, which take their time."""
+
+    def run(study: Study, results: Results, comm: MPI.Comm) -> Mapping[str, Field]:
+        from parmlip import stages
+
+        function: Callable[[Study, Results, MPI.Comm], Mapping[str, Field]] = getattr(stages, name)
+        return function(study, results, comm)
+
+    return run
+
+
+_MODEL: Final = ("crystal", "reference")
+# Steps that ask the reference law stand apart from those that use the surrogate: a sweep over the surrogate does the
+# former, which are dear, only once.
+STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
+    {
+        "build": Stage(_by_name("build"), "build", (), (*_MODEL, "simulation")),
+        "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL),
+        "label": Stage(_by_name("label"), "train", ("build", "reference"), (*_MODEL, "training")),
+        "train": Stage(_by_name("train"), "train", ("label",), ("training", "surrogate", "fit")),
+        "relax_reference": Stage(
+            _by_name("relax_reference"), "relax", ("build", "reference"), (*_MODEL, "simulation", "relax"),
+            wanted=lambda study: "reference" in study.relax.laws,
+        ),
+        "relax_surrogate": Stage(
+            _by_name("relax_surrogate"), "relax", ("build", "train"), ("simulation", "surrogate", "relax"),
+            wanted=lambda study: "surrogate" in study.relax.laws,
+        ),
+        "compare": Stage(_by_name("compare"), "compare", ("relax_reference", "relax_surrogate"), ("compare",)),
+        "report": Stage(_by_name("report"), "report", (), ("report",), gathers=True),
+    }
+)  # fmt: skip
+# A resumed run may differ in these keys: no result depends on them.
+_FREE: Final = ("run.stages", "run.output", "run.threads", "report.")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A step to be done, at a point of the sweep or (None) once."""
+
+    name: str
+    point: Point | None
+
+    @property
+    def index(self) -> int | None:
+        """Number of the point."""
+        return None if self.point is None else self.point.index
+
+    def __str__(self) -> str:
+        if self.point is None:
+            return self.name
+        values = ", ".join(f"{key} = {show(value)}" for key, value in self.point.values.items())
+        return f"{self.name} (point {self.point.index}: {values})"
+
+
+def steps_of(study: Study, stages: Mapping[str, Stage] = STAGES) -> list[str]:
+    """Names of the steps that `[run] stages` asks for, in the order of the table."""
+    return [name for name, step in stages.items() if step.stage in study.run.stages and step.wanted(study)]
+
+
+def swept_steps(study: Study, stages: Mapping[str, Stage] = STAGES) -> frozenset[str]:
+    """Steps that depend on a swept table, directly or through what they need."""
+    tables = {dotted.split(".")[0] for dotted in study.sweep}
+    swept: set[str] = set()
+    for name, step in stages.items():  # the table is in an order in which needs come first
+        if not step.gathers and (tables & set(step.tables) or swept & set(step.needs)):
+            swept.add(name)
+    return frozenset(swept)
+
+
+def plan(study: Study, stages: Mapping[str, Stage] = STAGES) -> list[Task]:
+    """All tasks in the order of work: what is done once, the sweep point by point, what gathers."""
+    chosen, swept = steps_of(study, stages), swept_steps(study, stages)
+    tasks = [Task(name, None) for name in chosen if name not in swept and not stages[name].gathers]
+    tasks += [Task(name, point) for point in study.points() for name in chosen if name in swept]
+    return tasks + [Task(name, None) for name in chosen if stages[name].gathers]
+
+
+def check_chain(study: Study, done: frozenset[str] = frozenset(), stages: Mapping[str, Stage] = STAGES) -> None:
+    """Raise `ConfigError` unless every step's needs come before it or are `done`, and its tables are there."""
+    asked = study.run.stages
+    order = list(dict.fromkeys(step.stage for step in stages.values()))
+    for before, after in zip(asked, asked[1:], strict=False):
+        if order.index(before) > order.index(after):
+            right = [stage for stage in order if stage in asked]
+            raise ConfigError(f'[run] stages: "{after}" comes before "{before}"; write {show(right)}')
+    chosen = steps_of(study, stages)
+    for name in chosen:
+        step = stages[name]
+        for need in step.needs:
+            if need in done or need in chosen:
+                continue
+            if stages[need].stage in asked:  # asked for, but this input does not want it
+                laws = show(list(study.relax.laws))
+                raise ConfigError(f'[relax] laws = {laws}: stage "{step.stage}" needs both "reference" and "surrogate"')
+            raise ConfigError(
+                f'[run] stages: "{step.stage}" needs "{stages[need].stage}" before it; '
+                f"write {show([s for s in order if s in asked or s in _all_needs(step.stage, study, stages)])}"
+            )
+        for table in step.tables:
+            if table not in study.tables:
+                brackets = "[[training]]" if table == "training" else f"[{table}]"
+                raise ConfigError(f'missing table {brackets}: stage "{step.stage}" needs it')
+    if not chosen:
+        raise ConfigError(f"[run] stages = {show(list(asked))}: there is nothing to do")
+    tables = {table for name in chosen for table in stages[name].tables}
+    for dotted in study.sweep:
+        if dotted.split(".")[0] not in tables:
+            raise ConfigError(f"[sweep] {dotted}: no stage of {show(list(asked))} depends on it")
+
+
+def _all_needs(stage: str, study: Study, stages: Mapping[str, Stage]) -> set[str]:
+    """Stages that `stage` needs, through all steps."""
+    needs = {need for step in stages.values() if step.stage == stage and step.wanted(study) for need in step.needs}
+    direct = {stages[need].stage for need in needs} - {stage}
+    return direct.union(*(_all_needs(other, study, stages) for other in direct))
+
+
+def run(
+    study: Study,
+    comm: MPI.Comm,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    stages: Mapping[str, Stage] = STAGES,
+) -> None:
+    """Do what the input asks for and write `[run] output`.
+
+    Collective on ``comm``.
+
+    Raises
+    ------
+    ConfigError
+        The chain cannot work, the output exists, or the file to be resumed belongs to another input.
+    """
+    done = on_root(comm, "opening the result file", _open_output, study, comm.size, overwrite, resume, stages)
+    results = Results(study.output, swept_steps(study, stages), comm=comm)
+    tasks = plan(study, stages)
+    left = [task for task in tasks if (task.name, task.index) not in done]
+    if resume and len(left) < len(tasks):
+        _logger.info("resuming: %d of %d steps are complete in %s", len(tasks) - len(left), len(tasks), study.output)
+    for count, task in enumerate(left, start=len(tasks) - len(left) + 1):
+        _logger.info("--- %d/%d %s", count, len(tasks), task)
+        begin = time.perf_counter()
+        with timed(f"stage {task.name}"):
+            fields = stages[task.name].run(task.point.study if task.point else study, results.at(task.index), comm)
+            on_root(comm, "writing results", _write, study.output, task, fields, time.perf_counter() - begin)
+        _logger.info("    %s done in %.2f s", task.name, time.perf_counter() - begin)
+    for line in timer_table(comm=comm):
+        _logger.info("%s", line)
+    _logger.info("results are in %s", study.output)
+
+
+def _open_output(
+    study: Study, ranks: int, overwrite: bool, resume: bool, stages: Mapping[str, Stage]
+) -> set[tuple[str, int | None]]:
+    """Check the chain, begin or reopen the result file; the steps that it has."""
+    file = ResultFile(study.output)
+    exists = study.output.exists()
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume exclude each other")
+    if exists and not overwrite and not resume:
+        raise ConfigError(
+            f"[run] output = {show(study.run.output)}: exists; use --overwrite, or --resume to go on with it"
+        )
+    if study.output.is_dir():
+        raise ConfigError(f"[run] output = {show(study.run.output)}: is a directory")
+    if not study.output.parent.is_dir():
+        raise ConfigError(f"[run] output = {show(study.run.output)}: there is no directory {study.output.parent}")
+    meta = {"input": study.text, "config": study.as_toml(), "ranks": ranks}
+    if resume and exists:
+        check_same(study, str(file.meta()["config"]))
+        done = {(name, index) for name, index, _ in file.stages()}
+        check_chain(study, _done_everywhere(study, done, stages), stages)
+        file.update_meta(meta)
+        return {step for step in done if not stages[step[0]].gathers}  # what gathers sees the new results
+    check_chain(study, stages=stages)
+    file.create({"version": parmlip.__version__, "commit": commit(), **meta})
+    return set()
+
+
+def _done_everywhere(study: Study, done: set[tuple[str, int | None]], stages: Mapping[str, Stage]) -> frozenset[str]:
+    swept, points = swept_steps(study, stages), range(len(study.points()))
+    return frozenset(name for name in stages if all((name, i) in done for i in (points if name in swept else [None])))
+
+
+def check_same(study: Study, stored: str) -> None:
+    """Raise `ConfigError` naming the first key in which a stored resolved input differs from this one."""
+    ours, theirs = _flat(study.as_dict()), _flat(tomllib.loads(stored))
+    for name in sorted(ours.keys() | theirs.keys()):
+        if ours.get(name) != theirs.get(name) and not name.startswith(_FREE):
+            was, now = (show(side[name]) if name in side else "absent" for side in (theirs, ours))
+            raise ConfigError(
+                f"--resume: {name} was {was} in {study.output} and is {now} now; use the old value or --overwrite"
+            )
+
+
+def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables as dotted keys; lists of tables are numbered."""
+    flat: dict[str, Any] = {}
+    for name, table in tables.items():
+        blocks = [(f"{name}.{i}", t) for i, t in enumerate(table)] if isinstance(table, list) else [(name, table)]
+        flat |= {f"{head}.{key}": value for head, block in blocks for key, value in block.items()}
+    return flat
+
+
+def _write(output: Path, task: Task, fields: Mapping[str, Field], seconds: float) -> None:
+    """Write the fields of a complete step. NaN is looked for here, once for all stages."""
+    for name, field in fields.items():
+        _refuse_nan(task, name, field)
+    swept = task.point.values if task.point else None
+    ResultFile(output).write_stage(task.name, fields, seconds=seconds, point=task.index, swept=swept)
+
+
+def _refuse_nan(task: Task, name: str, field: Any) -> None:
+    value = field.value if isinstance(field, Field) else field
+    if isinstance(value, Mapping):
+        for inner, member in value.items():
+            _refuse_nan(task, f"{name}.{inner}", member)
+    elif isinstance(value, (float, np.floating, np.ndarray)):
+        numbers = np.asarray(value)
+        if numbers.dtype.kind in "fc" and np.isnan(numbers).any():
+            count = int(np.isnan(numbers).sum())
+            raise ConvergenceError(f"stage {task}: result '{name}' has {count} NaN of {numbers.size} numbers")
+
+
+def header(study: Study, source: str, comm: MPI.Comm) -> list[str]:
+    """The first lines of a run: version, commit, ranks and hosts, input, resolved configuration.
+
+    Collective on ``comm``.
+    """
+    hosts = comm.allgather(MPI.Get_processor_name())
+    counts = ", ".join(f"{hosts.count(host)} on {host}" for host in dict.fromkeys(hosts))
+    at = f" ({commit()[:12]})" if commit() else ""
+    lines = [f"parmlip {parmlip.__version__}{at}, {comm.size} rank{'s' if comm.size > 1 else ''}: {counts}"]
+    return [*lines, f"input {source}", *("    " + line if line else "" for line in study.as_toml().splitlines())]
+
+
+def commit() -> str:
+    """The git commit of the package's work tree, empty when it is not in one."""
+    git = Path(__file__).resolve().parent.parent / ".git"
+    try:
+        head = (git / "HEAD").read_text().strip()
+        if not head.startswith("ref: "):
+            return head
+        name = head.removeprefix("ref: ")
+        if (git / name).is_file():
+            return (git / name).read_text().strip()
+        packed = (line.split() for line in (git / "packed-refs").read_text().splitlines())
+        return next((line[0] for line in packed if line[1:] == [name]), "")
+    except OSError:
+        return ""
