@@ -1,0 +1,192 @@
+"""Equilibria: displacements at which the forces vanish and from which the energy was only ever lowered."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.config import Relax
+from parmlip.errors import ConvergenceError, GeometryError
+from parmlip.mechanics.energy import Energy
+from parmlip.mechanics.green import BulkGreen, without_translation
+from parmlip.mechanics.lbfgs import LbfgsDirection
+from parmlip.mechanics.line_search import State, evaluate, largest, search
+from parmlip.mechanics.newton import NewtonDirection
+from parmlip.numerics.lattice_fourier import UnstableLattice
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float64]
+
+_HEADER: Final = "iteration          energy (eV)  max force (eV/A)   step (A)  inner  seconds"
+
+
+@dataclass(frozen=True)
+class Iteration:
+    """One line of the history."""
+
+    energy: float  # E(u) - E(0), eV
+    max_force: float  # eV / angstrom
+    step: float  # largest component of the step that led here, angstrom
+    inner: int  # iterations of the inner solver that gave the step
+    seconds: float  # since the start
+
+
+@dataclass(frozen=True)
+class Equilibrium:
+    """End of a relaxation (of a failed one too: `converged` tells)."""
+
+    u_nd: FloatArray  # (n_owned, d) displacement of the owned sites, angstrom
+    energy: float  # E(u) - E(0), eV, the same on every rank
+    f_nd: FloatArray  # (n_owned, d) forces left, eV / angstrom
+    max_force: float  # their largest component on any rank
+    converged: bool
+    method: str
+    history: tuple[Iteration, ...]  # the start, then one entry per step
+
+    @property
+    def iterations(self) -> int:
+        """Steps taken."""
+        return len(self.history) - 1
+
+    @property
+    def inner_iterations(self) -> tuple[int, ...]:
+        """Inner iterations of each step."""
+        return tuple(line.inner for line in self.history[1:])
+
+
+class Direction(Protocol):
+    """What gives descent directions."""
+
+    def __call__(self, state: State, force_tolerance: float, /) -> tuple[FloatArray, int, bool]:
+        """Direction, inner iterations, whether negative curvature was met. Collective."""
+
+    def accepted(self, before: State, after: State, /) -> None:
+        """Hear of a step that was taken. Collective."""
+
+
+def relax(
+    energy: Energy,
+    u0_nd: FloatArray,
+    settings: Relax,
+    *,
+    green: BulkGreen | None = None,
+    what: str = "relaxation",
+    each_iteration: Callable[[Iteration], None] | None = None,
+) -> Equilibrium:
+    """The equilibrium reached downhill from `u0_nd`.
+
+    Collective on ``energy.comm``.
+
+    Parameters
+    ----------
+    energy : Energy
+    u0_nd : ndarray, shape (n_owned, d)
+        Start, angstrom. In a periodic cell its mean displacement is kept: translations cost no energy.
+    settings : Relax
+        `method` newton or lbfgs; stops when the largest force component is at most `force_tolerance`. `hessian` "auto"
+        is matrix-free with a Green's function, assembled (for algebraic multigrid) without.
+    green : BulkGreen, optional
+        Preconditioner, made by `bulk_green` if left out. It need not be that of the same law.
+    what : str
+        Names the relaxation in messages.
+    each_iteration : callable, optional
+        Called on every rank after every iteration; may raise (on all ranks) to stop.
+
+    Raises
+    ------
+    ConvergenceError
+        `result` is the Equilibrium that was reached.
+    GeometryError
+        The start is not finite or outside the law's range.
+    """
+    start_time = time.perf_counter()
+    green = green if green is not None else bulk_green(energy)
+    direction = _direction(energy, green, settings)
+    if not np.isfinite(largest(u0_nd, energy.comm)):
+        raise GeometryError(f"{what}: the start holds a displacement that is not finite")
+    state = evaluate(energy, u0_nd)
+    history: list[Iteration] = []
+    logger.info("%s: %s, %d sites", what, settings.method, energy.sites.n_sites)
+    logger.info("%s", _HEADER)
+
+    def record(step: float, inner: int) -> None:
+        line = Iteration(state.energy, state.max_force, step, inner, time.perf_counter() - start_time)
+        logger.info(
+            "%9d %20.12f %17.6e %10.3e %6d %8.2f",
+            len(history), line.energy, line.max_force, line.step, line.inner, line.seconds,
+        )  # fmt: skip
+        history.append(line)
+        if each_iteration is not None:
+            each_iteration(line)
+
+    def ended(converged: bool) -> Equilibrium:
+        return Equilibrium(
+            state.u_nd, state.energy, state.f_nd, state.max_force, converged, settings.method, tuple(history)
+        )
+
+    record(0.0, 0)
+    while state.max_force > settings.force_tolerance:
+        if len(history) > settings.max_iterations:
+            raise _failed(what, f"after {settings.max_iterations} iterations", ended(False), settings.force_tolerance)
+        s_nd, inner, indefinite = direction(state, settings.force_tolerance)
+        if indefinite:
+            logger.info("negative curvature after %d inner iterations", inner)
+        trial = search(energy, state, _centred(energy, s_nd), step_cap=settings.step_cap)
+        if trial is None:  # negative curvature at the first step, or a direction spoilt by rounding
+            trial = search(energy, state, _downhill(energy, green, state), step_cap=settings.step_cap)
+        if trial is None:
+            problem = f"after {len(history) - 1} iterations no lower energy was found along the forces"
+            raise _failed(what, problem, ended(False), settings.force_tolerance)
+        direction.accepted(state, trial)
+        step = largest(trial.u_nd - state.u_nd, energy.comm)
+        state = trial
+        record(step, inner)
+    return ended(True)
+
+
+def bulk_green(energy: Energy) -> BulkGreen | None:
+    """The preconditioner of an energy; None, with a word in the log, where there is no grid or the bulk is unstable.
+
+    Collective on ``energy.comm``.
+    """
+    if energy.supercell.grid is None:
+        logger.info("no perfect grid is known for this configuration: algebraic multigrid instead of Green's function")
+        return None
+    try:
+        return BulkGreen(energy.law, energy.supercell, energy.sites)
+    except UnstableLattice as unstable:
+        logger.warning("%s: algebraic multigrid instead of its Green's function", unstable)
+        return None
+
+
+def _direction(energy: Energy, green: BulkGreen | None, settings: Relax) -> Direction:
+    if settings.method == "lbfgs":
+        return LbfgsDirection(energy.sites, green)
+    matrix_free = settings.hessian == "matrix_free" or (settings.hessian == "auto" and green is not None)
+    return NewtonDirection(energy, green, matrix_free=matrix_free)
+
+
+def _downhill(energy: Energy, green: BulkGreen | None, state: State) -> FloatArray:
+    """The preconditioned forces."""
+    return green(state.f_nd) if green is not None else _centred(energy, 0.05 * state.f_nd)
+
+
+def _centred(energy: Energy, s_nd: FloatArray) -> FloatArray:
+    """A step without its translation, where the cell repeats along every direction that moves."""
+    free = all(energy.supercell.periodic[: energy.dimension])
+    return without_translation(s_nd, energy.sites) if free else s_nd
+
+
+def _failed(what: str, problem: str, result: Equilibrium, force_tolerance: float) -> ConvergenceError:
+    return ConvergenceError(
+        f"{what}: {problem}; the largest force is {result.max_force:.3e} eV/A (tolerance {force_tolerance:.1e}), "
+        f"the energy difference {result.energy:.9g} eV",
+        result,
+    )
