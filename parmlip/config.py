@@ -64,7 +64,7 @@ class Study:
 
     tables: Mapping[str, Any]
     sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    directory: Path = field(default=Path(), compare=False)  # of the input file
+    source: Path = field(default=Path("input.toml"), compare=False)  # the input file
     text: str = field(default="", compare=False, repr=False)  # of the input file
 
     def _table(self, name: str) -> Any:
@@ -130,7 +130,7 @@ class Study:
 
     def path(self, name: str) -> Path:
         """A file named in the input, which is relative to the input file."""
-        return self.directory / name
+        return self.source.parent / name
 
     def as_dict(self) -> dict[str, Any]:
         """The resolved input, every default included, as tomllib would give it."""
@@ -148,7 +148,7 @@ class Study:
         """
         values = self.as_dict()
         _assign(values, dotted, value)
-        return _study(values, self.directory, self.text)
+        return _study(values, self.source, self.text)
 
     def points(self) -> tuple[Point, ...]:
         """The points of the sweep, the last key fastest; empty without [sweep]."""
@@ -162,7 +162,7 @@ class Study:
             for dotted, value in swept.items():
                 _assign(values, dotted, value)
             try:
-                points.append(Point(index, swept, _study(values, self.directory, self.text)))
+                points.append(Point(index, swept, _study(values, self.source, self.text)))
             except ConfigError as error:
                 raise ConfigError(f"[sweep] point {index}: {error}") from None
         return tuple(points)
@@ -183,30 +183,30 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Study:
         raise ConfigError(f"input file {path} does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"input file {path} cannot be read: {error}") from None
-    study = loads(text, overrides, directory=path.parent, name=path.name)
-    for table, file in (("crystal", "crystal"), ("reference", "reference")):
+    study = loads(text, overrides, path)
+    for table in ("crystal", "reference"):
         named = getattr(study.tables.get(table), "file", None)
         if named is not None and not study.path(named).is_file():
-            raise ConfigError(f"[{file}] file = {show(named)}: no such file in {study.directory.resolve()}")
+            raise ConfigError(f"[{table}] file = {show(named)}: no such file in {path.parent.resolve()}")
     return study
 
 
-def loads(text: str, overrides: Iterable[str] = (), directory: Path = Path(), name: str = "input.toml") -> Study:
-    """`load` for text; `name` is used in messages and for the default output."""
+def loads(text: str, overrides: Iterable[str] = (), source: Path = Path("input.toml")) -> Study:
+    """`load` for text; the name of `source` stands in messages and gives the default output."""
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name} is not valid TOML: {error}") from None
+        raise ConfigError(f"{source.name} is not valid TOML: {error}") from None
     for override in overrides:
         dotted, value = _parse_override(override)
         _assign(values, dotted, value)
     run = values.setdefault("run", {})
     if isinstance(run, dict):
-        run.setdefault("output", Path(name).with_suffix(".h5").name)
-    return _study(values, directory, text)
+        run.setdefault("output", source.with_suffix(".h5").name)
+    return _study(values, source, text)
 
 
-def _study(values: Mapping[str, Any], directory: Path, text: str) -> Study:
+def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
     tables: dict[str, Any] = {}
     for name in values:
         if name in _LATER_TABLES:
@@ -220,7 +220,7 @@ def _study(values: Mapping[str, Any], directory: Path, text: str) -> Study:
         elif name in values or name not in _WRITTEN:
             tables[name] = read_table(kind, _prepared(name, values.get(name, {})), f"[{name}]", _LATER_KEYS.get(name))
     check_tables(tables)
-    study = Study(tables, _read_sweep(values.get("sweep", {})), directory, text)
+    study = Study(tables, _read_sweep(values.get("sweep", {})), source, text)
     study.points()  # every point must be a right input
     return study
 

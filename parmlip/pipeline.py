@@ -1,11 +1,12 @@
 """The order of the work: stage table, chain check, sweep, resume.
 
-A stage is a collective function `run(study, results, comm)` that returns its fields by name (those of rank 0 count). Stages
-speak to each other only through the result file, so a resumed run sees what an uninterrupted one saw.
+A stage is a collective function `run(study, results, comm)` that returns its fields by name (those of rank 0 count).
+Stages speak to each other only through the result file, so a resumed run sees what an uninterrupted one saw.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 import tomllib
@@ -21,50 +22,14 @@ from mpi4py import MPI
 import parmlip
 from parmlip.config import Point, Study
 from parmlip.config_schema import show
-from parmlip.errors import ConfigError, ConvergenceError
+from parmlip.errors import ConfigError, ConvergenceError, DataError
 from parmlip.io.hdf5 import Field, ResultFile
+from parmlip.io.results import Results
+from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table
 
 _logger = logging.getLogger(__name__)
-
-
-class Results:
-    """What complete stages have written, the same on every rank. `at(i)` reads at point i of the sweep."""
-
-    def __init__(self, path: Path, swept: frozenset[str] = frozenset(), point: int | None = None, *, comm: MPI.Comm):
-        self.path = Path(path)
-        self.swept = swept  # stages that are done at every point of the sweep
-        self.point = point
-        self.comm = comm
-
-    def read(self, stage: str, name: str) -> Any:
-        """A value that `stage` wrote; nested values by `a/b`.
-
-        Collective on ``comm``: rank 0 reads and sends.
-        """
-        return on_root(self.comm, "reading results", ResultFile(self.path).read, stage, name, self._point_of(stage))
-
-    def names(self, stage: str) -> list[str]:
-        """Names of the stage's results; empty when the stage has not run.
-
-        Collective on ``comm``.
-        """
-        return on_root(self.comm, "reading results", ResultFile(self.path).names, stage, self._point_of(stage))
-
-    def points(self) -> list[dict[str, Any]]:
-        """The swept values of every point that has results.
-
-        Collective on ``comm``.
-        """
-        return on_root(self.comm, "reading results", ResultFile(self.path).points)
-
-    def at(self, point: int | None) -> Results:
-        """The same results seen from one point of the sweep."""
-        return Results(self.path, self.swept, point, comm=self.comm)
-
-    def _point_of(self, stage: str) -> int | None:
-        return self.point if stage in self.swept else None
 
 
 @dataclass(frozen=True)
@@ -83,9 +48,8 @@ def _by_name(name: str) -> Callable[[Study, Results, MPI.Comm], Mapping[str, Fie
     """`parmlip.stages.<name>`, imported when it runs: stages bring PETSc and numba, which take their time."""
 
     def run(study: Study, results: Results, comm: MPI.Comm) -> Mapping[str, Field]:
-        from parmlip import stages
-
-        function: Callable[[Study, Results, MPI.Comm], Mapping[str, Field]] = getattr(stages, name)
+        function: Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]
+        function = getattr(importlib.import_module("parmlip.stages"), name)
         return function(study, results, comm)
 
     return run
@@ -216,6 +180,11 @@ def run(
         The chain cannot work, the output exists, or the file to be resumed belongs to another input.
     """
     done = on_root(comm, "opening the result file", _open_output, study, comm.size, overwrite, resume, stages)
+    on_root(comm, "opening the log", _start_log, study, resume, comm)
+    if comm.rank != 0:
+        logs.start(comm=comm)
+    for line in header(study, comm):
+        _logger.info("%s", line)
     results = Results(study.output, swept_steps(study, stages), comm=comm)
     tasks = plan(study, stages)
     left = [task for task in tasks if (task.name, task.index) not in done]
@@ -231,6 +200,14 @@ def run(
     for line in timer_table(comm=comm):
         _logger.info("%s", line)
     _logger.info("results are in %s", study.output)
+
+
+def _start_log(study: Study, resume: bool, comm: MPI.Comm) -> None:
+    path = study.output.with_suffix(".log")
+    try:
+        logs.start(path, append=resume, comm=comm)
+    except OSError as error:
+        raise DataError(f"cannot write the log {path}: {error.strerror}") from None
 
 
 def _open_output(
@@ -306,7 +283,7 @@ def _refuse_nan(task: Task, name: str, field: Any) -> None:
             raise ConvergenceError(f"stage {task}: result '{name}' has {count} NaN of {numbers.size} numbers")
 
 
-def header(study: Study, source: str, comm: MPI.Comm) -> list[str]:
+def header(study: Study, comm: MPI.Comm) -> list[str]:
     """The first lines of a run: version, commit, ranks and hosts, input, resolved configuration.
 
     Collective on ``comm``.
@@ -315,7 +292,7 @@ def header(study: Study, source: str, comm: MPI.Comm) -> list[str]:
     counts = ", ".join(f"{hosts.count(host)} on {host}" for host in dict.fromkeys(hosts))
     at = f" ({commit()[:12]})" if commit() else ""
     lines = [f"parmlip {parmlip.__version__}{at}, {comm.size} rank{'s' if comm.size > 1 else ''}: {counts}"]
-    return [*lines, f"input {source}", *("    " + line if line else "" for line in study.as_toml().splitlines())]
+    return [*lines, f"input {study.source}", *("    " + line if line else "" for line in study.as_toml().splitlines())]
 
 
 def commit() -> str:
@@ -332,3 +309,39 @@ def commit() -> str:
         return next((line[0] for line in packed if line[1:] == [name]), "")
     except OSError:
         return ""
+
+
+def check(study: Study, comm: MPI.Comm, stages: Mapping[str, Stage] = STAGES) -> list[str]:
+    """Check the chain and say what would be done, with estimates of memory and work.
+
+    Collective on ``comm``: rank 0 works.
+    """
+
+    def work() -> list[str]:
+        check_chain(study, stages=stages)
+        tasks = plan(study, stages)
+        estimate: Callable[[Study], list[str]] = importlib.import_module("parmlip.stages").estimate
+        lines = ["the input is right; resolved:", "", study.as_toml()]
+        return [*lines, f"{len(tasks)} steps:", *(f"  {task}" for task in tasks), *estimate(study)]
+
+    return on_root(comm, "checking the input", work)
+
+
+def open_law(study: Study, law: str, point: int | None, comm: MPI.Comm) -> tuple[Study, Results | None]:
+    """The study and the results from which `law` is made: at a point of the sweep if there is one.
+
+    Collective on ``comm``. The reference law needs no results (None).
+    """
+    if law == "reference":
+        _ = study.reference  # raises when the table is missing
+        return study, None
+    points = study.points()
+    if points and (point is None or not 0 <= point < len(points)):
+        raise ConfigError(f"--point: the input has a sweep; give a number from 0 to {len(points) - 1}")
+    if not points and point is not None:
+        raise ConfigError(f"--point {point}: the input has no [sweep]")
+    results = Results(study.output, swept_steps(study), point, comm=comm)
+    if not results.names("train"):
+        at = "" if point is None else f" at point {point}"
+        raise DataError(f'result file {study.output} has no fitted surrogate{at}; run the stage "train" first')
+    return (points[point].study if point is not None else study), results

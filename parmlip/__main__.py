@@ -1,0 +1,7 @@
+"""`python -m parmlip` is the same as `parmlip`."""
+
+import sys
+
+from parmlip.cli import main
+
+sys.exit(main())

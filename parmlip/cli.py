@@ -1,0 +1,293 @@
+"""The command line: argv -> verb -> exit code. The one COMM_WORLD, the one Abort, the only prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from mpi4py import MPI
+
+import parmlip
+from parmlip.config import Study, load
+from parmlip.config_schema import suggestion
+from parmlip.errors import ConfigError, DataError, Interrupted, ParmlipError, RemoteError
+from parmlip.parallel import logs
+from parmlip.parallel.comm import on_root
+from parmlip.parallel.signals import Outcome, agree, stop_on_signals
+
+# Imports that bring numpy, HDF5, numba or PETSc stand inside the verbs: help and errors in the input come at once, and
+# the number of threads can still be set.
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+_THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+
+USAGE: Final = """\
+usage: parmlip INPUT.toml [--check] [--set TABLE.KEY=VALUE]... [--overwrite | --resume]
+       parmlip VERB ...
+       mpirun -n N parmlip ...
+
+Runs the stages of an input file. Verbs:
+  evaluate INPUT.toml STRUCTURES -o OUT.xyz   energies, forces and virials of the reference or the surrogate
+  report RUN.h5                               figures and a table from a result file; --json for scripts
+  info RUN.h5                                 what a result file holds
+  template [NAME]                             a commented input file to start from
+  doctor                                      checks MPI, PETSc, threads and versions
+
+options:
+  --check                 check the input, estimate memory and work, and stop
+  --set TABLE.KEY=VALUE   change one key of the input (value as in TOML)
+  --overwrite             replace an existing result file
+  --resume                go on with an interrupted run after its last complete stage
+  --version, --help       parmlip VERB --help tells about a verb
+
+exit codes: 0 done, 1 failure, 2 wrong input, 3 geometry, 4 data or files, 5 no convergence, 6 another rank failed,
+128 + n stopped by signal n
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors are `ConfigError`; help is told by rank 0 alone."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message} (parmlip --help tells the usage)")
+
+    def print_help(self, file: Any = None) -> None:
+        if MPI.COMM_WORLD.rank == 0:
+            super().print_help(file)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit code, the same on every rank."""
+    world = MPI.COMM_WORLD
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    # PETSc would take SIGTERM and others for itself
+    os.environ["PETSC_OPTIONS"] = (os.environ.get("PETSC_OPTIONS", "") + " -no_signal_handler").strip()
+    last_word = world.Dup()
+    outcome = Outcome(0)
+    try:
+        with stop_on_signals():
+            try:
+                outcome = Outcome(_dispatch(arguments, world))
+            except ParmlipError as error:
+                outcome = _outcome(error, arguments)
+        # signals that come from here on have their usual effect: nothing is left to lose
+        outcomes = agree(outcome, comm=last_word)
+    except BaseException as error:
+        _unexpected(error, world)
+        return 1
+    if outcomes is None:
+        print(f"parmlip: error: rank {world.rank}: {outcome.message}", file=sys.stderr, flush=True)
+        world.Abort(outcome.code)
+    assert outcomes is not None  # Abort does not return
+    last_word.Free()
+    logs.stop()
+    chosen = max(range(world.size), key=lambda rank: (outcomes[rank].weight, -rank))
+    code, message = outcomes[chosen].code, outcomes[chosen].message
+    if world.rank == 0 and message:
+        where = "" if outcomes[0].message == message else f"rank {chosen}: "
+        print(f"parmlip: error: {where}{message}", file=sys.stderr, flush=True)
+    return code
+
+
+def _outcome(error: ParmlipError, arguments: list[str]) -> Outcome:
+    message = " ".join(str(error).split())
+    if isinstance(error, Interrupted):
+        if arguments and arguments[0].endswith(".toml"):
+            words = [a for a in arguments if a not in ("--overwrite", "--resume")]
+            message += "; complete stages are kept, go on with: parmlip " + shlex.join([*words, "--resume"])
+        return Outcome(error.exit_code, message, 3)
+    return Outcome(error.exit_code, message, 1 if isinstance(error, RemoteError) else 2)
+
+
+def _unexpected(error: BaseException, world: MPI.Comm) -> None:
+    """A fault of the program: rank and traceback, and the end of all ranks."""
+    text = "".join(traceback.format_exception(error))
+    print(f"parmlip: unexpected error on rank {world.rank} of {world.size}\n{text}", file=sys.stderr, flush=True)
+    if world.size > 1:
+        world.Abort(1)
+
+
+def _dispatch(arguments: list[str], comm: MPI.Comm) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _tell(comm, USAGE.rstrip())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        _tell(comm, f"parmlip {parmlip.__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb in VERBS:
+        return VERBS[verb](rest, comm)
+    if verb.endswith(".toml") or (verb.startswith("-") and any(a.endswith(".toml") for a in rest)):
+        return _run(arguments, comm)
+    raise ConfigError(f"'{verb}' is neither an input file (.toml) nor a verb{suggestion(verb, VERBS)}")
+
+
+def _tell(comm: MPI.Comm, *lines: str) -> None:
+    if comm.rank == 0:
+        print(*lines, sep="\n", flush=True)
+
+
+def _add_input(parser: _Parser) -> None:
+    parser.add_argument("input", metavar="INPUT.toml")
+    parser.add_argument("--set", dest="overrides", metavar="TABLE.KEY=VALUE", action="append", default=[])
+
+
+def _load(options: argparse.Namespace, comm: MPI.Comm) -> Study:
+    study = on_root(comm, "reading the input", load, options.input, options.overrides)
+    for name in _THREADS:
+        os.environ[name] = str(study.run.threads)
+    return study
+
+
+def _run(arguments: list[str], comm: MPI.Comm) -> int:
+    parser = _Parser(prog="parmlip", description="Run the stages of an input file.")
+    _add_input(parser)
+    parser.add_argument("--check", action="store_true", help="check, estimate memory and work, and stop")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing result file")
+    parser.add_argument("--resume", action="store_true", help="go on after the last complete stage")
+    options = parser.parse_args(arguments)
+    study = _load(options, comm)
+    from parmlip import pipeline
+
+    if options.check:
+        for line in pipeline.check(study, comm):
+            _tell(comm, line)
+        return 0
+    pipeline.run(study, comm, overwrite=options.overwrite, resume=options.resume)
+    return 0
+
+
+def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
+    parser = _Parser(prog="parmlip evaluate", description="Energies, forces and virials of given structures.")
+    _add_input(parser)
+    parser.add_argument("structures", type=Path, help="structure file that ASE reads; extxyz may hold many")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.xyz", help="extxyz file to be written")
+    parser.add_argument("--law", choices=("reference", "surrogate"), default="reference")
+    parser.add_argument("--point", type=int, metavar="I", help="point of the sweep whose surrogate is taken")
+    parser.add_argument("--hessian", type=Path, metavar="OUT.h5", help="write the Hessians to this file")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+    options = parser.parse_args(arguments)
+    study = _load(options, comm)
+    from parmlip import pipeline
+
+    def check() -> Any:
+        from parmlip.io.atoms import read_structures
+
+        for path in (options.output, options.hessian):
+            if path is not None and path.exists() and not options.overwrite:
+                raise ConfigError(f"{path} exists; use --overwrite")
+            if path is not None and not path.parent.is_dir():
+                raise ConfigError(f"{path}: there is no directory {path.parent}")
+        if options.output.resolve() == options.structures.resolve():
+            raise ConfigError(f"-o {options.output}: is the file of the structures itself")
+        return read_structures(options.structures)
+
+    structures = on_root(comm, "reading structures", check)
+    study, results = pipeline.open_law(study, options.law, options.point, comm)
+    logs.start(comm=comm)
+    from parmlip import stages
+    from parmlip.io.atoms import write_structures
+
+    evaluated = stages.evaluate(study, structures, options.law, results, comm, options.hessian)
+    on_root(comm, "writing structures", write_structures, options.output, evaluated)
+    _tell(comm, f"{len(evaluated)} structures written to {options.output}")
+    return 0
+
+
+def _report(arguments: list[str], comm: MPI.Comm) -> int:
+    parser = _Parser(prog="parmlip report", description="Figures and a table from a result file.")
+    parser.add_argument("results", type=Path, metavar="RUN.h5")
+    parser.add_argument("--json", action="store_true", help="print every scalar result as one JSON object, no figures")
+    parser.add_argument("-o", "--output", type=Path, metavar="DIRECTORY", help="where the figures go")
+    options = parser.parse_args(arguments)
+
+    def work() -> list[str]:
+        from parmlip.io.hdf5 import scalar_fields
+
+        fields = scalar_fields(options.results)
+        if options.json:
+            values = {key: None if value != value else value for key, value, _ in fields}  # JSON has no NaN
+            return [json.dumps(values, indent=1, allow_nan=False)]
+        from parmlip.report import draw
+
+        directory = options.output or options.results.parent
+        if not directory.is_dir():
+            raise ConfigError(f"-o {directory}: there is no such directory")
+        width = max((len(key) for key, _, _ in fields), default=0)
+        lines = [f"{key:<{width}}  {_number(value)} {unit}".rstrip() for key, value, unit in fields]
+        return [*lines, *(f"figure {path}" for path in draw(options.results, directory))]
+
+    _tell(comm, *on_root(comm, "reporting", work))
+    return 0
+
+
+def _info(arguments: list[str], comm: MPI.Comm) -> int:
+    parser = _Parser(prog="parmlip info", description="What a result file holds.")
+    parser.add_argument("results", type=Path, metavar="RUN.h5")
+    options = parser.parse_args(arguments)
+
+    def work() -> list[str]:
+        from parmlip.io.hdf5 import ResultFile
+
+        file = ResultFile(options.results)
+        meta = file.meta()
+        lines = [f"{key:<8} {meta[key]}" for key in ("version", "commit", "ranks", "start", "end")]
+        for name, point, seconds in file.stages():
+            where = name if point is None else f"{name}, point {point}"
+            lines.append(f"{where}: complete, {seconds:.2f} s: {', '.join(file.names(name, point))}")
+        points = [f"point {i}: " + ", ".join(f"{k} = {v}" for k, v in p.items()) for i, p in enumerate(file.points())]
+        return [*lines, *points, "", str(meta["config"]).rstrip()]
+
+    _tell(comm, *on_root(comm, "reading the result file", work))
+    return 0
+
+
+def _template(arguments: list[str], comm: MPI.Comm) -> int:
+    parser = _Parser(prog="parmlip template", description="A commented input file to start from.")
+    parser.add_argument("name", nargs="?", help="without a name: which there are")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="by default NAME.toml")
+    options = parser.parse_args(arguments)
+
+    def work() -> list[str]:
+        texts = {path.stem: path.read_text() for path in sorted(TEMPLATES.glob("*.toml"))}
+        if options.name is None:
+            return [f"{name:<12} {text.splitlines()[0].removeprefix('# ')}" for name, text in texts.items()]
+        if options.name not in texts:
+            raise ConfigError(f"unknown template '{options.name}'{suggestion(options.name, texts)}")
+        path = options.output or Path(f"{options.name}.toml")
+        try:
+            with open(path, "x") as file:
+                file.write(texts[options.name])
+        except FileExistsError:
+            raise ConfigError(f"{path} exists; choose another name with -o") from None
+        except OSError as error:
+            raise DataError(f"cannot write {path}: {error.strerror}") from None
+        return [f"{path} written; run it with: parmlip {path}"]
+
+    _tell(comm, *on_root(comm, "writing the template", work))
+    return 0
+
+
+def _doctor(arguments: list[str], comm: MPI.Comm) -> int:
+    _Parser(prog="parmlip doctor", description="Check MPI, PETSc, threads and versions.").parse_args(arguments)
+    from parmlip import doctor
+
+    code, lines = doctor.run(comm)
+    _tell(comm, *lines)
+    return int(code)
+
+
+VERBS: Final[dict[str, Callable[[list[str], MPI.Comm], int]]] = {
+    "evaluate": _evaluate, "report": _report, "info": _info, "template": _template, "doctor": _doctor,
+}  # fmt: skip
+
+
+def _number(value: Any) -> str:
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
