@@ -84,7 +84,7 @@ def build_supercell(
     if len(repeats) not in (d, 3) or any(int(n) != n or n < 1 for n in repeats):
         raise ConfigError(f"[simulation] cell = {list(repeats)}: {lattice.name} needs {d} positive integer(s)")
     if any(n != 1 for n in repeats[d:]):
-        raise ConfigError(f"[simulation] cell = {list(repeats)}: {lattice.name} repeats only along its first {d} vectors")
+        raise ConfigError(f"[simulation] cell = {list(repeats)}: only the first {d} may exceed 1 in {lattice.name}")
     n_x, n_y, n_z = (int(n) for n in (*repeats[:d], 1, 1, 1)[:3])
 
     cell_cc = lattice.cell(lattice_constant)
