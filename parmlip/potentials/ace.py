@@ -1,0 +1,265 @@
+"""The linear atomic cluster expansion: its basis and the law of given coefficients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.errors import ConfigError, DataError
+from parmlip.potentials.ace_angular import Harmonics
+from parmlip.potentials.ace_coupling import Couplings, build_couplings
+from parmlip.potentials.ace_products import ProductList, build_product_list, function_tables
+from parmlip.potentials.ace_radial import Radial
+from parmlip.potentials.base import BlockPattern, Environments, FloatArray, IntArray, complex_step
+from parmlip.potentials.kernels.ace_pairs import OneParticleTables
+from parmlip.potentials.kernels.ace_products import FunctionTables
+from parmlip.potentials.kernels.ace_sites import basis_values, design_rows, energies_and_gradients, site_hessians
+
+
+@dataclass(frozen=True)
+class ACEBasis:
+    """Invariant polynomials B_k in A_znlm = sum over neighbours of species z of P_n(r) Y_lm, for sites of any species.
+
+    Index of a basis function: blocks by the species of the centre; within a block the one-body function (if asked for),
+    then by correlation order, then by the sorted tuple of slots (n, l, z), then by the coupling
+    (`ace_coupling.build_couplings`).
+    A site has values only in the block of its own species.
+
+    References
+    ----------
+    Drautz, Phys. Rev. B 99, 014104 (2019); Bachmayr et al., J. Comput. Phys. 454, 110946 (2022).
+    """
+
+    species: tuple[str, ...]
+    correlation_order: int  # 1 to 4
+    total_degree: float  # sum over factors of n + weight_l l is at most this
+    cutoff: float  # angstrom
+    r0: float  # angstrom, length of the radial transform: about the nearest-neighbour distance
+    r_in: float = -1.0  # angstrom, inner end of the radial functions; negative: r0 / 2
+    p_cut: int = 2
+    p_in: int = 2
+    weight_l: float = 1.5
+    one_body: bool = False
+    transform_power: int = 2
+
+    def __post_init__(self) -> None:
+        """Refuse impossible parameters; set the default of r_in."""
+        if not self.species or len(set(self.species)) != len(self.species):
+            raise ConfigError(f"ace: species {self.species} must be named, each once")
+        if self.correlation_order not in (1, 2, 3, 4):
+            raise ConfigError(f"ace: correlation_order = {self.correlation_order} must be 1, 2, 3 or 4")
+        if self.total_degree < 1:
+            raise ConfigError(f"ace: total_degree = {self.total_degree} must be at least 1")
+        if self.weight_l <= 0.0:
+            raise ConfigError(f"ace: weight_l = {self.weight_l} must be positive")
+        if self.r_in < 0.0:
+            object.__setattr__(self, "r_in", 0.5 * self.r0)
+        _ = self.radial
+
+    @property
+    def n_basis(self) -> int:
+        """Number of basis functions, all blocks together."""
+        return len(self.species) * self.n_block
+
+    @property
+    def n_block(self) -> int:
+        """Number of basis functions of one centre species."""
+        return len(self.couplings.slots_k) + int(self.one_body)
+
+    @cached_property
+    def couplings(self) -> Couplings:
+        """The invariants, the same for every centre species."""
+        return build_couplings(len(self.species), self.correlation_order, self.total_degree, self.weight_l)
+
+    @cached_property
+    def radial(self) -> Radial:
+        """The radial functions, the same for every pair of species."""
+        return Radial(
+            int(self.total_degree + 1e-9), self.cutoff, self.r0, self.r_in, self.p_cut, self.p_in, self.transform_power
+        )
+
+    @cached_property
+    def order_k(self) -> IntArray:
+        """Correlation order of every basis function, 0 for one-body, shape (n_basis,)."""
+        orders = [0] * int(self.one_body) + [len(slots) for slots in self.couplings.slots_k]
+        return np.tile(np.array(orders, np.int64), len(self.species))
+
+    @cached_property
+    def one_particle_tables(self) -> OneParticleTables:
+        """Parameters of the one-particle functions as the kernels take them."""
+        radial, one_particle = self.radial, self.couplings.one_particle
+        harmonics = Harmonics(len(one_particle.n_max_l) - 1)
+        inner = self.r_in if self.p_in > 0 else 0.0
+        index, coefficient = harmonics.gradient
+        return OneParticleTables(
+            limits=np.array([self.cutoff, inner, self.r0, *radial.ends]),
+            powers=np.array([self.transform_power, self.p_cut, self.p_in], np.int64),
+            recursion_nk=np.ascontiguousarray(radial.recursion_nk[: one_particle.n_max_l.max()]),
+            n_species=len(self.species),
+            n_max_l=one_particle.n_max_l,
+            first_l=one_particle.first_l,
+            diagonal_m=harmonics.diagonal_m,
+            upward_hk=harmonics.upward_hk,
+            gradient_index=index,
+            gradient_coefficient=coefficient,
+        )
+
+    @cached_property
+    def function_tables(self) -> FunctionTables:
+        """The basis functions one by one as the kernels take them."""
+        return function_tables(self.couplings)
+
+    @cached_property
+    def products(self) -> ProductList:
+        """The list of products on which coefficients are folded."""
+        return build_product_list(self.couplings)
+
+    def site_values(self, environments: Environments) -> FloatArray:
+        """Values B_nk of the basis at every centre, shape (n, n_basis), in the scalar type of `r_pc`."""
+        e = environments
+        tables, functions = self.one_particle_tables, self.function_tables
+        values: FloatArray = basis_values(
+            tables, functions, int(self.one_body), e.first_n, e.r_pc, e.species_n, e.species_p
+        )
+        return values
+
+    def design(
+        self, environments: Environments, site_p: IntArray, n_sites: int
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Rows of the design matrix: energy, forces and virial of every basis function, summed over the centres.
+
+        Parameters
+        ----------
+        environments : Environments
+            Centre n is site n.
+        site_p : ndarray, shape (n_pairs,)
+            Site number of each pair's neighbour, below `n_sites`.
+        n_sites : int
+
+        Returns
+        -------
+        energy_k : ndarray, shape (n_basis,)
+            Sum over centres of B_k.
+        force_nck : ndarray, shape (n_sites, 3, n_basis)
+            Minus the derivative of energy_k by the position of a site, 1 / angstrom. A transposed view: memory runs
+            over (k, n, c), the column-major matrix that LAPACK wants.
+        virial_vk : ndarray, shape (6, n_basis)
+            Minus the derivative by strain, Voigt order xx yy zz yz xz xy; likewise a transposed view.
+        """
+        e = environments
+        energy_k, force_knc, virial_kv = design_rows(
+            self.one_particle_tables,
+            self.function_tables,
+            int(self.one_body),
+            e.first_n,
+            e.r_pc,
+            e.species_n,
+            e.species_p,
+            site_p,
+            n_sites,
+        )
+        return energy_k, force_knc.transpose(1, 2, 0), virial_kv.T
+
+    def parameters(self) -> dict[str, Any]:
+        """All parameters as plain numbers and strings, for storage; `from_parameters` is the inverse."""
+        return {f.name: list(self.species) if f.name == "species" else getattr(self, f.name) for f in fields(self)}
+
+    @classmethod
+    def from_parameters(cls, parameters: Mapping[str, Any]) -> ACEBasis:
+        """The basis that gave `parameters`."""
+        known = {f.name for f in fields(cls)}
+        if set(parameters) != known:
+            raise DataError(f"ace: stored parameters {sorted(set(parameters) ^ known)} are unknown or missing")
+        return cls(**{**parameters, "species": tuple(str(s) for s in parameters["species"])})
+
+
+@dataclass(frozen=True, eq=False)
+class ACE:
+    """The site law V_n = sum_k coefficient_k B_k(n)."""
+
+    basis: ACEBasis
+    coefficients: NDArray[np.float64] = field(repr=False)  # (n_basis,) eV
+
+    def __post_init__(self) -> None:
+        """Refuse a wrong number of coefficients, or values that are not finite."""
+        if self.coefficients.shape != (self.basis.n_basis,):
+            raise DataError(f"ace: {self.coefficients.shape} coefficients for {self.basis.n_basis} basis functions")
+        if not np.all(np.isfinite(self.coefficients)):
+            raise DataError(f"ace: {np.sum(~np.isfinite(self.coefficients))} coefficients are not finite")
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Chemical symbols in the order of the law's species indices."""
+        return self.basis.species
+
+    @property
+    def cutoff(self) -> float:
+        """Largest distance at which two sites interact, angstrom."""
+        return self.basis.cutoff
+
+    @property
+    def closest(self) -> float:
+        """Inner end of the radial functions (no repulsion below), angstrom; 0 if there is none."""
+        return self.basis.r_in if self.basis.p_in > 0 else 0.0
+
+    @cached_property
+    def _folded(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """One-body energies (n_species,), and product weights: linear (n_species, n_x), quadratic (., n_terms)."""
+        blocks = self.coefficients.reshape(len(self.species), self.basis.n_block)
+        skipped = int(self.basis.one_body)
+        constant = blocks[:, 0].copy() if skipped else np.zeros(len(self.species))
+        folded = [self.basis.products.fold(block[skipped:]) for block in blocks]
+        return constant, np.array([linear for linear, _ in folded]), np.array([q for _, q in folded])
+
+    def site_energies(self, environments: Environments) -> FloatArray:
+        """Site energies V_n, shape (n,), eV."""
+        return self._evaluate(environments, False)[0]
+
+    def site_gradients(self, environments: Environments) -> tuple[FloatArray, FloatArray]:
+        """Site energies V_n (n,), eV, and g_pc (n_pairs, 3), eV / angstrom, in the scalar type of `r_pc`."""
+        return self._evaluate(environments, True)
+
+    def _evaluate(self, e: Environments, with_gradients: bool) -> tuple[FloatArray, FloatArray]:
+        value_n, g_pc = energies_and_gradients(
+            self.basis.one_particle_tables,
+            self.basis.products.tables,
+            *self._folded,
+            e.first_n,
+            e.r_pc,
+            e.species_n,
+            e.species_p,
+            with_gradients,
+        )
+        return value_n, g_pc
+
+    def hessian_blocks(self, environments: Environments, site_p: IntArray, pattern: BlockPattern) -> FloatArray:
+        """Sum of all site Hessians as 3 x 3 blocks on `pattern`, shape (n_blocks, 3, 3), eV / angstrom^2."""
+        e = environments
+        blocks: FloatArray = np.zeros((len(pattern.column_b), 3, 3), e.r_pc.dtype)
+        _, linear, quadratic = self._folded
+        failed = site_hessians(
+            self.basis.one_particle_tables,
+            self.basis.products.tables,
+            linear,
+            quadratic,
+            e.first_n,
+            e.r_pc,
+            e.species_n,
+            e.species_p,
+            site_p,
+            pattern.first_r,
+            pattern.column_b,
+            blocks,
+        )
+        if failed >= 0:
+            raise ValueError(f"the block pattern lacks blocks of centre {failed}")
+        return blocks
+
+    def linearised(self, environments: Environments) -> Callable[[FloatArray], FloatArray]:
+        """The map dr_pc -> dg_pc of `site_gradients` at these environments (both (n_pairs, 3)), exact to rounding."""
+        return complex_step(self, environments)

@@ -1,0 +1,303 @@
+"""Loops over centres of the cluster expansion: energies, pair gradients, site Hessians, basis values, design rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from parmlip.potentials.kernels.ace_pairs import (
+    FAST,
+    Lanes,
+    OneParticleTables,
+    allocate,
+    fill_harmonics,
+    fill_jacobian,
+    fill_radial,
+    gather,
+    pair_curvatures,
+    pair_gradients,
+    sum_neighbours,
+)
+from parmlip.potentials.kernels.ace_products import (
+    FunctionTables,
+    ProductTables,
+    function_gradient,
+    function_value,
+    second_derivatives,
+    value_and_adjoint,
+)
+from parmlip.potentials.kernels.scatter import add_site_hessian
+
+
+@njit(cache=True, error_model="numpy")
+def energies_and_gradients(
+    tables: OneParticleTables,
+    products: ProductTables,
+    constant_s: Any,
+    linear_sx: Any,
+    q_st: Any,
+    first_n: Any,
+    r_pc: Any,
+    species_n: Any,
+    species_p: Any,
+    with_gradients: bool,
+) -> Any:
+    """V_n (n,) and g_pc (n_pairs, 3); g_pc is zero without `with_gradients`, and for pairs out of range."""
+    n_a = tables.n_species * tables.first_l[-1]
+    lanes = allocate(tables, first_n, r_pc)
+    x_x, g_x = np.empty(linear_sx.shape[1], r_pc.dtype), np.empty(linear_sx.shape[1], r_pc.dtype)
+    value_n, g_pc = np.empty(len(species_n), r_pc.dtype), np.zeros(r_pc.shape, r_pc.dtype)
+    for n in range(len(species_n)):
+        s = species_n[n]
+        n_lanes = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
+        fill_radial(tables, lanes, n_lanes, 1 if with_gradients else 0)
+        fill_harmonics(tables, lanes, n_lanes)
+        sum_neighbours(tables, lanes, x_x)
+        value_n[n] = constant_s[s] + value_and_adjoint(products, linear_sx[s], q_st[s], n_a, x_x, g_x)
+        if with_gradients:
+            pair_gradients(tables, lanes, n_lanes, g_x, g_pc)
+    return value_n, g_pc
+
+
+@njit(cache=True, error_model="numpy")
+def basis_values(
+    tables: OneParticleTables,
+    functions: FunctionTables,
+    one_body: int,
+    first_n: Any,
+    r_pc: Any,
+    species_n: Any,
+    species_p: Any,
+) -> Any:
+    """B (n, n_basis), basis functions in blocks of the centre's species."""
+    n_a = tables.n_species * tables.first_l[-1]
+    lanes = allocate(tables, first_n, r_pc)
+    n_functions = len(functions.first_k) - 1
+    width = n_functions + one_body
+    a_a = np.empty(n_a, r_pc.dtype)
+    b_nk = np.zeros((len(species_n), tables.n_species * width), r_pc.dtype)
+    for n in range(len(species_n)):
+        n_lanes = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
+        fill_radial(tables, lanes, n_lanes, 0)
+        fill_harmonics(tables, lanes, n_lanes)
+        sum_neighbours(tables, lanes, a_a)
+        start = species_n[n] * width
+        if one_body:
+            b_nk[n, start] = 1.0
+        for k in range(n_functions):
+            b_nk[n, start + one_body + k] = function_value(functions, k, a_a)
+    return b_nk
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def combine_rows(
+    jacobian: Any,
+    offset: int,
+    stride: int,
+    length: int,
+    entry_e: Any,
+    first: int,
+    last: int,
+    base: int,
+    d_e: Any,
+    out: Any,
+) -> None:
+    """out[:length] = sum over entries e of d_e times row (entry_e - base) of a flat matrix, four rows at a time."""
+    for i in range(length):
+        out[i] = 0.0
+    e = first
+    while e + 4 <= last:
+        d0, d1, d2, d3 = d_e[e], d_e[e + 1], d_e[e + 2], d_e[e + 3]
+        r0 = jacobian[offset + (entry_e[e] - base) * stride : offset + (entry_e[e] - base) * stride + length]
+        r1 = jacobian[offset + (entry_e[e + 1] - base) * stride : offset + (entry_e[e + 1] - base) * stride + length]
+        r2 = jacobian[offset + (entry_e[e + 2] - base) * stride : offset + (entry_e[e + 2] - base) * stride + length]
+        r3 = jacobian[offset + (entry_e[e + 3] - base) * stride : offset + (entry_e[e + 3] - base) * stride + length]
+        for i in range(length):
+            out[i] += d0 * r0[i] + d1 * r1[i] + d2 * r2[i] + d3 * r3[i]
+        e += 4
+    while e < last:
+        d0 = d_e[e]
+        r0 = jacobian[offset + (entry_e[e] - base) * stride : offset + (entry_e[e] - base) * stride + length]
+        for i in range(length):
+            out[i] += d0 * r0[i]
+        e += 1
+
+
+@njit(cache=True, error_model="numpy")
+def design_rows(
+    tables: OneParticleTables,
+    functions: FunctionTables,
+    one_body: int,
+    first_n: Any,
+    r_pc: Any,
+    species_n: Any,
+    species_p: Any,
+    site_p: Any,
+    n_sites: int,
+) -> Any:
+    """Energy (n_basis,), force (n_basis, n_sites, 3), virial (n_basis, 6) of each basis function, summed over centres.
+
+    Centre n is site n. Function k depends on few A, so its row of 3 J derivatives is a short sum of rows of dA/dr.
+    """
+    block = tables.first_l[-1]
+    n_a = tables.n_species * block
+    lanes = allocate(tables, first_n, r_pc)
+    size = len(lanes.pair_j)
+    n_functions = len(functions.first_k) - 1
+    width = n_functions + one_body
+    n_basis = tables.n_species * width
+    a_a, d_e = np.empty(n_a, r_pc.dtype), np.empty(n_a, r_pc.dtype)
+    jacobian = np.empty(block * 3 * size, r_pc.dtype)
+    row = np.empty(3 * size, r_pc.dtype)
+    summed_ai, sums = np.empty((n_a, 9), r_pc.dtype), np.empty(9, r_pc.dtype)  # sum_j dA/dr_jc and sum_j r_jc dA/dr_jd
+    energy_k = np.zeros(n_basis, r_pc.dtype)
+    force_knc = np.zeros((n_basis, n_sites, 3), r_pc.dtype)
+    virial_kv = np.zeros((n_basis, 6), r_pc.dtype)
+    for n in range(len(species_n)):
+        n_lanes = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
+        fill_radial(tables, lanes, n_lanes, 1)
+        fill_harmonics(tables, lanes, n_lanes)
+        sum_neighbours(tables, lanes, a_a)
+        fill_jacobian(tables, lanes, jacobian)
+        sum_jacobian(tables, lanes, jacobian, summed_ai)
+        start = species_n[n] * width
+        if one_body:
+            energy_k[start] += 1.0
+        for k in range(n_functions):
+            basis = start + one_body + k
+            energy_k[basis] += function_gradient(functions, k, a_a, d_e)
+            entry = functions.entry_e[functions.first_entry_k[k] : functions.first_entry_k[k + 1]]
+            sums[:] = 0.0
+            for e in range(len(entry)):
+                for i in range(9):
+                    sums[i] += d_e[e] * summed_ai[entry[e], i]
+            first = 0
+            force = force_knc[basis]
+            for z in range(tables.n_species):
+                last = first
+                while last < len(entry) and entry[last] < (z + 1) * block:
+                    last += 1
+                lo = lanes.first_z[z]
+                count = lanes.first_z[z + 1] - lo
+                if last > first and count > 0:
+                    combine_rows(
+                        jacobian, block * 3 * lo, 3 * count, 3 * count, entry, first, last, z * block, d_e, row
+                    )
+                    for j in range(count):
+                        p = lanes.pair_j[lo + j]
+                        if p >= 0:
+                            site = site_p[p]
+                            force[site, 0] -= row[j]
+                            force[site, 1] -= row[count + j]
+                            force[site, 2] -= row[2 * count + j]
+                first = last
+            for c in range(3):
+                force[n, c] += sums[c]
+            for v in range(6):
+                virial_kv[basis, v] -= sums[3 + v]
+    return energy_k, force_knc, virial_kv
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def sum_jacobian(tables: OneParticleTables, lanes: Lanes, jacobian: Any, summed_ai: Any) -> None:
+    """Columns 0-2: sum_j dA/dr_jc; columns 3-8: sum_j r_jc dA/dr_jd in Voigt order xx yy zz yz xz xy."""
+    block = tables.first_l[-1]
+    for z in range(tables.n_species):
+        lo = lanes.first_z[z]
+        count = lanes.first_z[z + 1] - lo
+        for a in range(block):
+            start = block * 3 * lo + a * 3 * count
+            for c in range(3):
+                total = along = cross = summed_ai.dtype.type(0.0)
+                derivative = 0 if c == 1 else 1  # the shear components: r_z dA/dr_y, r_z dA/dr_x, r_x dA/dr_y
+                position = 0 if c == 2 else 2
+                for j in range(count):
+                    r = lanes.r_kj[0, lo + j]
+                    d = jacobian[start + c * count + j]
+                    total += d
+                    along += r * lanes.unit_cj[c, lo + j] * d
+                    cross += r * lanes.unit_cj[position, lo + j] * jacobian[start + derivative * count + j]
+                summed_ai[z * block + a, c] = total
+                summed_ai[z * block + a, 3 + c] = along
+                summed_ai[z * block + a, 6 + c] = cross
+
+
+@njit(cache=True, error_model="numpy")
+def site_hessians(
+    tables: OneParticleTables,
+    products: ProductTables,
+    linear_sx: Any,
+    q_st: Any,
+    first_n: Any,
+    r_pc: Any,
+    species_n: Any,
+    species_p: Any,
+    site_p: Any,
+    first_r: Any,
+    column_b: Any,
+    blocks: Any,
+) -> int:
+    """Add all site Hessians to `blocks`; returns the first centre whose blocks are not in the pattern, else -1."""
+    block = tables.first_l[-1]
+    n_species = tables.n_species
+    n_a = n_species * block
+    lanes = allocate(tables, first_n, r_pc)
+    size = len(lanes.pair_j)
+    x_x, g_x = np.empty(linear_sx.shape[1], r_pc.dtype), np.empty(linear_sx.shape[1], r_pc.dtype)
+    m_ab = np.empty((n_a, n_a), r_pc.dtype)
+    jacobian = np.empty(block * 3 * size, r_pc.dtype)
+    h_jcd = np.empty((size, 3, 3), r_pc.dtype)
+    place_j, site_q = np.empty(size, np.int64), np.empty(size, np.int64)
+    for n in range(len(species_n)):
+        s = species_n[n]
+        n_lanes = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
+        if n_lanes == 0:
+            continue
+        fill_radial(tables, lanes, n_lanes, 2)
+        fill_harmonics(tables, lanes, n_lanes)
+        sum_neighbours(tables, lanes, x_x)
+        value_and_adjoint(products, linear_sx[s], q_st[s], n_a, x_x, g_x)
+        second_derivatives(products, q_st[s], n_a, x_x, g_x, m_ab)
+        fill_jacobian(tables, lanes, jacobian)
+        pair_curvatures(tables, lanes, n_lanes, g_x, h_jcd)
+        count = 0
+        for j in range(n_lanes):
+            place_j[j] = count
+            if lanes.pair_j[j] >= 0:
+                site_q[count] = site_p[lanes.pair_j[j]]
+                count += 1
+        h_qqcd = np.zeros((count, count, 3, 3), r_pc.dtype)
+        for z in range(n_species):
+            lo_z, n_z = lanes.first_z[z], lanes.first_z[z + 1] - lanes.first_z[z]
+            if n_z == 0:
+                continue
+            j_z = jacobian[block * 3 * lo_z : block * 3 * (lo_z + n_z)].reshape((block, 3 * n_z))
+            for y in range(z, n_species):
+                lo_y, n_y = lanes.first_z[y], lanes.first_z[y + 1] - lanes.first_z[y]
+                if n_y == 0:
+                    continue
+                j_y = jacobian[block * 3 * lo_y : block * 3 * (lo_y + n_y)].reshape((block, 3 * n_y))
+                m_zy = np.ascontiguousarray(m_ab[z * block : (z + 1) * block, y * block : (y + 1) * block])
+                h_zy = np.dot(j_z.T, np.dot(m_zy, j_y))
+                for i in range(n_z):
+                    if lanes.pair_j[lo_z + i] < 0:
+                        continue
+                    p = place_j[lo_z + i]
+                    for k in range(n_y):
+                        if lanes.pair_j[lo_y + k] < 0:
+                            continue
+                        q = place_j[lo_y + k]
+                        for c in range(3):
+                            for d in range(3):
+                                h = h_zy[c * n_z + i, d * n_y + k]
+                                h_qqcd[p, q, c, d] = h
+                                if y > z:
+                                    h_qqcd[q, p, d, c] = h
+        for j in range(n_lanes):
+            if lanes.pair_j[j] >= 0:
+                h_qqcd[place_j[j], place_j[j]] += h_jcd[j]
+        if not add_site_hessian(n, site_q[:count], h_qqcd, first_r, column_b, blocks):
+            return n
+    return -1
