@@ -1,0 +1,128 @@
+"""Labelled configurations: made by a law over the ranks, kept in results files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from parmlip.errors import ConfigError, DataError, GeometryError
+from parmlip.fit.observations import Configuration, Labels, label
+from parmlip.parallel.comm import in_step
+from parmlip.parallel.logs import Progress
+from parmlip.potentials.base import SiteLaw
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Configurations and what a reference says about them; the same on every rank."""
+
+    configurations: tuple[Configuration, ...]
+    labels: tuple[Labels, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.configurations) != len(self.labels):
+            raise DataError(f"{len(self.configurations)} configurations have {len(self.labels)} labels")
+        for number, (c, of) in enumerate(zip(self.configurations, self.labels, strict=True)):
+            if of.forces_ac is not None and of.forces_ac.shape != c.positions_ac.shape:
+                raise DataError(f"configuration {number}: {len(of.forces_ac)} forces for {c.n_sites} sites")
+
+    def __len__(self) -> int:
+        return len(self.configurations)
+
+    @property
+    def types(self) -> tuple[str, ...]:
+        """Configuration types in the order of their first appearance."""
+        return tuple(dict.fromkeys(c.name for c in self.configurations))
+
+    def packed(self) -> dict[str, Any]:
+        """All of it as arrays and lists of strings, for a results file."""
+        cs = self.configurations
+        references = {c.reference.key: c.reference.positions_ac for c in cs if c.reference is not None}
+        order = {key: number for number, key in enumerate(references)}
+        weight_names = sorted({name for of in self.labels for name in of.weights})
+        return {
+            "names": [c.name for c in cs],
+            "species": [symbol for c in cs for symbol in c.species],
+            "n_sites": np.array([c.n_sites for c in cs], dtype=np.int64),
+            "dimension": np.array([c.dimension for c in cs], dtype=np.int64),
+            "cell": np.array([c.cell_cc for c in cs]).reshape(-1, 3, 3),
+            "periodic": np.array([c.periodic for c in cs], dtype=bool).reshape(-1, 3),
+            "positions": _stacked([c.positions_ac for c in cs]),
+            "reference": np.array([-1 if c.reference is None else order[c.reference.key] for c in cs], dtype=np.int64),
+            "reference_positions": _stacked(list(references.values())),
+            "energy": np.array([np.nan if of.energy is None else of.energy for of in self.labels]),
+            "forces": _stacked([np.full((c.n_sites, 3), np.nan) if of.forces_ac is None else of.forces_ac
+                                for c, of in zip(cs, self.labels, strict=True)]),
+            "virial": np.array([np.full((3, 3), np.nan) if of.virial_cc is None else of.virial_cc
+                                for of in self.labels]).reshape(-1, 3, 3),
+            "weight_names": weight_names,
+            "weights": np.array([[of.weights.get(name, 1.0) for name in weight_names] for of in self.labels]),
+        }  # fmt: skip
+
+    @classmethod
+    def unpacked(cls, arrays: Mapping[str, Any]) -> Dataset:
+        """What `packed` gave."""
+        n_sites = np.asarray(arrays["n_sites"])
+        first = np.concatenate([[0], np.cumsum(n_sites)]).astype(int)
+        configurations, labels = [], []
+        reference_at: dict[int, tuple[int, int]] = {}  # references are stored in the order of their first use
+        end = 0
+        for i, n in enumerate(n_sites):
+            number = int(arrays["reference"][i])
+            if number >= 0 and number not in reference_at:
+                reference_at[number] = (end, end + int(n))
+                end += int(n)
+            sites = slice(first[i], first[i + 1])
+            configurations.append(
+                Configuration(
+                    cell_cc=arrays["cell"][i],
+                    periodic=tuple(bool(p) for p in arrays["periodic"][i]),  # type: ignore[arg-type]
+                    positions_ac=arrays["positions"][sites],
+                    species=tuple(arrays["species"][sites]),
+                    dimension=int(arrays["dimension"][i]),
+                    name=arrays["names"][i],
+                    reference_positions_ac=(
+                        None if number < 0 else arrays["reference_positions"][slice(*reference_at[number])]
+                    ),
+                )
+            )
+            energy, forces_ac, virial_cc = float(arrays["energy"][i]), arrays["forces"][sites], arrays["virial"][i]
+            labels.append(
+                Labels(
+                    energy=None if np.isnan(energy) else energy,
+                    forces_ac=None if np.isnan(forces_ac).any() else forces_ac,
+                    virial_cc=None if np.isnan(virial_cc).any() else virial_cc,
+                    weights=dict(zip(arrays["weight_names"], arrays["weights"][i].tolist(), strict=True)),
+                )
+            )
+        return cls(tuple(configurations), tuple(labels))
+
+
+def labelled(law: SiteLaw, configurations: Sequence[Configuration], *, comm: MPI.Comm, what: str = "labels") -> Dataset:
+    """The configurations with energies, forces and virials by a law; every rank gets all.
+
+    Collective on ``comm``. Rank r evaluates the configurations r, r + size, ...; each by itself, so that the labels are
+    bitwise the same on any number of ranks.
+    """
+    mine: list[Labels] = []
+    references: dict[bytes, Any] = {}
+    share = range(comm.rank, len(configurations), comm.size)
+    with in_step(comm, f"making {what}"), Progress(what, len(share), comm=comm) as progress:
+        for number in share:
+            try:
+                mine.append(label(law, configurations[number], references))
+            except (ConfigError, DataError, GeometryError) as error:
+                raise type(error)(f"configuration {number}: {error}") from error
+            progress.step()
+    parts = comm.allgather(mine)
+    return Dataset(
+        tuple(configurations), tuple(parts[i % comm.size][i // comm.size] for i in range(len(configurations)))
+    )
+
+
+def _stacked(arrays: list[Any]) -> Any:
+    return np.concatenate(arrays) if arrays else np.zeros((0, 3))

@@ -1,0 +1,145 @@
+"""Design rows over the ranks, one factor for each configuration type and observation, and fits from these factors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import ArrayLike
+
+from parmlip.errors import ConfigError, DataError, GeometryError
+from parmlip.fit.dataset import Dataset
+from parmlip.fit.observations import OBSERVATIONS, Evaluation, LinearBasis, RealArray
+from parmlip.numerics.lstsq import LeastSquaresResult, RFactor, combine, memory_estimate, solve_rrqr, tsqr_reduce
+from parmlip.parallel.comm import in_step, on_root
+from parmlip.parallel.logs import Progress
+
+logger = logging.getLogger(__name__)
+
+Factors = dict[tuple[str, str], RFactor]  # by configuration type and observation
+
+
+def build_factors(
+    basis: LinearBasis, dataset: Dataset, observations: Iterable[str] = ("energy", "force"), *, comm: MPI.Comm
+) -> Factors:
+    """Triangular factors of all design rows on rank 0; an empty dictionary elsewhere.
+
+    Collective on ``comm``. Rank r makes the rows of the configurations r, r + size, ..., reduces them configuration by
+    configuration, and a tree brings the factors to rank 0. Rows are scaled by the square root of the configuration's
+    own weight; weights of observations and types come in `fit`.
+
+    Parameters
+    ----------
+    basis : LinearBasis
+    dataset : Dataset
+    observations : names in `OBSERVATIONS`
+
+    Raises
+    ------
+    ConfigError
+        An observation is not known.
+    DataError
+        Nothing of what is asked for is labelled, or a row is not finite.
+    """
+    names = tuple(dict.fromkeys(observations))
+    for name in names:
+        if name not in OBSERVATIONS:
+            raise ConfigError(f"unknown observation {name!r}; known are {', '.join(OBSERVATIONS)}")
+    factors = {(c, name): RFactor(basis.n_basis) for c in dataset.types for name in names}
+    estimate = memory_estimate(basis.n_basis, comm.size, n_full_factors=len(factors))
+    logger.info("design: %d configurations, %d functions, at most %.0f MB on rank 0 for factors",
+                len(dataset), basis.n_basis, estimate / 1e6)  # fmt: skip
+    reference_rows: dict[bytes, RealArray] = {}
+    share = range(comm.rank, len(dataset), comm.size)
+    with in_step(comm, "making design rows"), Progress("design rows", len(share), comm=comm) as progress:
+        for number in share:
+            try:
+                _add_rows(factors, basis, dataset, number, names, reference_rows)
+            except (ConfigError, DataError, GeometryError) as error:
+                kind = dataset.configurations[number].name
+                raise type(error)(f"configuration {number} (type {kind!r}): {error}") from error
+            progress.step()
+    total: Factors = {}
+    for key in list(factors):  # the same order on every rank
+        reduced = tsqr_reduce(factors.pop(key), comm)
+        if reduced is not None and reduced.n_rows:
+            total[key] = reduced
+    if comm.bcast(not total):
+        raise DataError(f"no configuration has a label for {' or '.join(names)}")
+    return total
+
+
+def _add_rows(
+    factors: Factors,
+    basis: LinearBasis,
+    dataset: Dataset,
+    number: int,
+    names: tuple[str, ...],
+    reference_rows: dict[bytes, RealArray],
+) -> None:
+    """Add what configuration `number` observes to the factors of its type."""
+    configuration, labels = dataset.configurations[number], dataset.labels[number]
+    evaluation = Evaluation(basis, configuration, reference_rows)
+    for name in names:
+        values_o = OBSERVATIONS[name].values(configuration, labels)
+        if values_o is not None:
+            rows_ok = OBSERVATIONS[name].rows(evaluation)
+            factors[configuration.name, name].add(rows_ok, values_o, labels.weights.get(name, 1.0))
+
+
+def fit(
+    factors: Factors,
+    weights: Mapping[str, float],
+    type_weights: Mapping[str, float] | None = None,
+    *,
+    tolerance: float,
+    column_scaling: bool = True,
+    comm: MPI.Comm,
+) -> LeastSquaresResult:
+    """Coefficients that minimise sum over types and observations of weight * |rows c - values|^2; no data are touched.
+
+    Collective on ``comm``: rank 0 has the factors and solves, every rank gets the result.
+
+    Parameters
+    ----------
+    factors : dict
+        As `build_factors` gave them (looked at on rank 0 only).
+    weights : mapping
+        By observation; they multiply *squared* residuals. An observation that is not named has weight 0.
+    type_weights : mapping, optional
+        By configuration type, multiplied onto it; 1 for types that are not named.
+    tolerance, column_scaling
+        As for `solve_rrqr`.
+    """
+    by_type = type_weights or {}
+
+    def solve() -> LeastSquaresResult:
+        weighted = [(f, weights.get(o, 0.0) * by_type.get(c, 1.0)) for (c, o), f in factors.items()]
+        return solve_rrqr(combine(weighted), tolerance, column_scaling)
+
+    return on_root(comm, "solving the least-squares problem", solve)
+
+
+def factor_errors(factors: Factors, coefficients_k: ArrayLike) -> dict[tuple[str, str], float]:
+    """Root mean square error of each factor's rows (as their configurations weigh them) from the factors alone."""
+    return {key: f.residual_norm(coefficients_k) / np.sqrt(f.n_rows) for key, f in factors.items()}
+
+
+def packed(factors: Factors) -> dict[str, dict[str, dict[str, Any]]]:
+    """Factors as nested dictionaries of arrays (type, observation), for a results file."""
+    nested: dict[str, dict[str, dict[str, Any]]] = {}
+    for (kind, name), factor in factors.items():
+        nested.setdefault(kind, {})[name] = {"triangle": factor.triangle, "n_rows": factor.n_rows}
+    return nested
+
+
+def unpacked(nested: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Factors:
+    """What `packed` gave."""
+    return {
+        (kind, name): RFactor.from_triangle(stored["triangle"], int(stored["n_rows"]))
+        for kind, by_name in nested.items()
+        for name, stored in by_name.items()
+    }
