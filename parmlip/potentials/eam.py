@@ -96,8 +96,8 @@ def builtin(name: str, taper: tuple[float, float] | None = None) -> EAM:
     name : str
         A key of `CONSTANT_SETS`: W-EAM4, W-Zhou, Cu-Mishin2001.
     taper : (start, cutoff), optional
-        Radial functions are brought to zero smoothly between the two, angstrom. W-Zhou without it is cut off sharply at
-        8 A, where phi is -9e-7 eV.
+        Radial functions are brought to zero smoothly between the two, angstrom. W-Zhou without it ends abruptly at
+        8 A, where phi is -6e-13 eV.
 
     Raises
     ------

@@ -29,7 +29,9 @@ def longest_range(first_n: Any) -> int:
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def site_energies(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms: Any) -> Any:
     """V_n, eV."""
-    cutoff2 = forms.range_k[0] * forms.range_k[0]
+    constants = forms.constants
+    cutoff, taper_start = forms.range_k[0], forms.range_k[1]
+    cutoff2 = cutoff * cutoff
     v_n = np.zeros(len(first_n) - 1, r_pc.dtype)
     for n in range(len(v_n)):
         s = species_n[n]
@@ -39,7 +41,8 @@ def site_energies(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms
             r2 = r_pc[p, 0] * r_pc[p, 0] + r_pc[p, 1] * r_pc[p, 1] + r_pc[p, 2] * r_pc[p, 2]
             if r2.real >= cutoff2:  # false for NaN, which must not be lost
                 continue
-            phi, _, _, rho, _, _ = pair_functions(forms, s, species_p[p], np.sqrt(r2))
+            form, i = forms.pair_form_st[s, species_p[p]], forms.pair_start_st[s, species_p[p]]
+            phi, _, _, rho, _, _ = pair_functions(constants, form, i, taper_start, cutoff, np.sqrt(r2))
             pair += phi
             density += rho
         v_n[n] = embedding(forms, s, density)[0] + 0.5 * pair
@@ -49,7 +52,9 @@ def site_energies(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def site_gradients(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms: Any) -> Any:
     """V_n, eV, and g_pc = k'_p e_p, eV / angstrom."""
-    cutoff2 = forms.range_k[0] * forms.range_k[0]
+    constants = forms.constants
+    cutoff, taper_start = forms.range_k[0], forms.range_k[1]
+    cutoff2 = cutoff * cutoff
     v_n = np.zeros(len(first_n) - 1, r_pc.dtype)
     g_pc = np.empty_like(r_pc)
     longest = longest_range(first_n)
@@ -67,7 +72,8 @@ def site_gradients(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, form
                 rho1_q[p - start] = 0.0
                 continue
             r = np.sqrt(r2)
-            phi, phi1, _, rho, rho1, _ = pair_functions(forms, s, species_p[p], r)
+            form, i = forms.pair_form_st[s, species_p[p]], forms.pair_start_st[s, species_p[p]]
+            phi, phi1, _, rho, rho1, _ = pair_functions(constants, form, i, taper_start, cutoff, r)
             inverse = 1.0 / r
             pair += phi
             density += rho
@@ -86,7 +92,9 @@ def site_gradients(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, form
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def factors(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms: Any) -> Any:
     """e_pc, t_p, a_p, rho'_p and F''_n of the site Hessians; all zero for a pair beyond the cutoff."""
-    cutoff2 = forms.range_k[0] * forms.range_k[0]
+    constants = forms.constants
+    cutoff, taper_start = forms.range_k[0], forms.range_k[1]
+    cutoff2 = cutoff * cutoff
     n_pairs = len(r_pc)
     e_pc = np.zeros_like(r_pc)
     t_p = np.zeros(n_pairs, r_pc.dtype)
@@ -107,7 +115,8 @@ def factors(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms: Any)
             if r2.real >= cutoff2:
                 continue
             r = np.sqrt(r2)
-            _, phi1, phi2, rho, rho1, rho2 = pair_functions(forms, s, species_p[p], r)
+            form, i = forms.pair_form_st[s, species_p[p]], forms.pair_start_st[s, species_p[p]]
+            _, phi1, phi2, rho, rho1, rho2 = pair_functions(constants, form, i, taper_start, cutoff, r)
             inverse = 1.0 / r
             density += rho
             t_p[p] = 0.5 * phi1 * inverse

@@ -39,7 +39,7 @@ class Forms(NamedTuple):
     range_k: NDArray[np.float64]  # (2,) cutoff and start of the taper (equal: no taper), angstrom
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def cubes(c: Any, i: int, r: Any) -> Any:
     """Sums of a (d - r)^3 for r < d: n_pair, n_density, then (a, d) of phi and of the density, each by falling d."""
     phi, phi1, phi2 = 0.0 * r, 0.0 * r, 0.0 * r
@@ -65,7 +65,7 @@ def cubes(c: Any, i: int, r: Any) -> Any:
     return phi, phi1, phi2, rho, rho1, rho2
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def damped_exponential(r: Any, inverse_radius: float, amplitude: float, decay: float, offset: float) -> Any:
     """a exp(-d (x - 1)) / (1 + (x - o)^20), x = r / r_e, and two derivatives by r."""
     x = r * inverse_radius
@@ -85,7 +85,7 @@ def damped_exponential(r: Any, inverse_radius: float, amplitude: float, decay: f
     return value, first, second
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def zhou(c: Any, i: int, r: Any) -> Any:
     """Zhou et al. (2001) eqs. (2)-(4): constants 1/r_e, alpha, A, kappa, beta, f_e, lambda, B / f_e."""
     a, a1, a2 = damped_exponential(r, c[i], c[i + 2], c[i + 1], c[i + 3])
@@ -94,7 +94,7 @@ def zhou(c: Any, i: int, r: Any) -> Any:
     return a - b * rho, a1 - b * rho1, a2 - b * rho2, rho, rho1, rho2
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def mishin(c: Any, i: int, r: Any) -> Any:
     """Mishin et al. (2001) eqs. (4)-(7).
 
@@ -144,7 +144,7 @@ def mishin(c: Any, i: int, r: Any) -> Any:
     return phi, phi1, phi2, rho, rho1, rho2
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def quintic(c: Any, k: int, x: Any) -> Any:
     """Value and two derivatives by x of the quintic with the coefficients c[k] .. c[k + 5], lowest first."""
     c2, c3, c4, c5 = c[k + 2], c[k + 3], c[k + 4], c[k + 5]
@@ -154,7 +154,7 @@ def quintic(c: Any, k: int, x: Any) -> Any:
     return value, first, second
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def interval(x: float, n_intervals: int) -> int:
     """Number of the interval in which x (in intervals) lies; the first or last outside, the first for NaN."""
     if not x > 0.0:
@@ -164,7 +164,7 @@ def interval(x: float, n_intervals: int) -> int:
     return int(x)
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def spline(c: Any, i: int, r: Any) -> Any:
     """r phi(r) and density by quintics: number of intervals, 1/spacing, then 12 coefficients of r an interval."""
     x = r * c[i + 1]
@@ -181,23 +181,21 @@ def spline(c: Any, i: int, r: Any) -> Any:
     return phi, phi1, phi2, rho, rho1 * s, rho2 * (s * s)
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def pair_functions(forms: Any, s: int, t: int, r: Any) -> Any:
-    """phi, phi', phi'', rho, rho', rho'' of a neighbour t at distance r < cutoff from a centre s."""
-    i = forms.pair_start_st[s, t]
-    form = forms.pair_form_st[s, t]
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def pair_functions(c: Any, form: int, i: int, taper_start: float, cutoff: float, r: Any) -> Any:
+    """phi, phi', phi'', rho, rho', rho'' of a pair at r < cutoff by the form whose constants begin at c[i]."""
     if form == CUBES:
-        phi, phi1, phi2, rho, rho1, rho2 = cubes(forms.constants, i, r)
+        phi, phi1, phi2, rho, rho1, rho2 = cubes(c, i, r)
     elif form == ZHOU:
-        phi, phi1, phi2, rho, rho1, rho2 = zhou(forms.constants, i, r)
+        phi, phi1, phi2, rho, rho1, rho2 = zhou(c, i, r)
     elif form == MISHIN:
-        phi, phi1, phi2, rho, rho1, rho2 = mishin(forms.constants, i, r)
+        phi, phi1, phi2, rho, rho1, rho2 = mishin(c, i, r)
     else:
-        phi, phi1, phi2, rho, rho1, rho2 = spline(forms.constants, i, r)
-    if r.real > forms.range_k[1]:
+        phi, phi1, phi2, rho, rho1, rho2 = spline(c, i, r)
+    if r.real > taper_start:
         # w = 1 - x^4 (35 - 84 x + 70 x^2 - 20 x^3) has three continuous derivatives
-        step = 1.0 / (forms.range_k[0] - forms.range_k[1])
-        x = (r - forms.range_k[1]) * step
+        step = 1.0 / (cutoff - taper_start)
+        x = (r - taper_start) * step
         y = x * (1.0 - x)
         w = 1.0 - x * x * x * x * (35.0 - x * (84.0 - x * (70.0 - 20.0 * x)))
         w1 = -140.0 * y * y * y * step

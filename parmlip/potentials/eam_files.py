@@ -1,0 +1,225 @@
+"""Embedded-atom laws from files: setfl, of the kinds eam/alloy and eam/fs, with any number of elements."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Final, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.interpolate import make_interp_spline
+
+from parmlip.errors import DataError
+from parmlip.potentials.eam import EAM
+from parmlip.potentials.kernels import eam_forms
+from parmlip.potentials.kernels.eam_forms import Forms
+
+DEGREE: Final = 5
+COUNTS: Final = "'N_rho  d_rho  N_r  d_r  cutoff'"
+
+
+def read_setfl(path: str | Path) -> EAM:
+    """An embedded-atom law from a setfl file; the kind, eam/alloy or eam/fs, is seen from the layout.
+
+    F(rho), r phi(r) and the densities are interpolated by quintic splines (not-a-knot), which are four times
+    continuously differentiable, since third derivatives of the energy matter here: those of cubic splines are constant
+    between the table's points. Beyond the last density F goes on as a straight line, as in LAMMPS. The law's cutoff is
+    the file's, or the last tabulated distance if that is smaller; `closest` is the first distance above zero. Masses,
+    lattice constants and atomic numbers are read over: elements are known by the symbols of the fourth line.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, ends early, holds something that is not a number, or more numbers than it announces.
+
+    References
+    ----------
+    https://docs.lammps.org/pair_eam.html, "DYNAMO multi-element setfl".
+    """
+    table = _Reader(Path(path))
+    citation = " ".join(" ".join(table.next_line("a comment") for _ in range(3)).split())
+    species = _elements(table)
+    n_rho, d_rho, n_r, d_r, cutoff = _counts(table)
+    n = len(species)
+    embedding_s: list[NDArray[np.float64]] = []
+    density_ts: list[list[NDArray[np.float64]]] = []  # of the neighbour t at the centre s
+    finnis_sinclair = False
+    for t, symbol in enumerate(species):
+        _element_line(table, symbol)
+        embedding_s.append(table.numbers(n_rho, f"F(rho) of {symbol}"))
+        density_ts.append([table.numbers(n_r, f"density of {symbol}")])
+        if t == 0:  # then either more densities or the next element's line, which ends with the name of a lattice
+            finnis_sinclair = n > 1 and table.numbers_follow()
+        if finnis_sinclair:
+            density_ts[t] += [table.numbers(n_r, f"density of {symbol} at {other}") for other in species[1:]]
+    pair_st: dict[tuple[int, int], NDArray[np.float64]] = {}
+    for s in range(n):
+        for t in range(s + 1):
+            pair_st[s, t] = pair_st[t, s] = table.numbers(n_r, f"r phi(r) of {species[s]}-{species[t]}")
+    table.end()
+
+    constants: list[NDArray[np.float64]] = []
+    pair_start_st = np.zeros((n, n), np.int64)
+    embedding_start_s = np.zeros(n, np.int64)
+    length = 0
+    for s in range(n):
+        for t in range(n):
+            density = density_ts[t][s if finnis_sinclair else 0]
+            coefficients = np.hstack([_polynomials(pair_st[s, t]), _polynomials(density)])
+            constants.append(np.concatenate([[n_r - 1, 1 / d_r], coefficients.ravel()]))
+            pair_start_st[s, t] = length
+            length += len(constants[-1])
+    for s in range(n):
+        constants.append(np.concatenate([[n_rho - 1, 1 / d_rho], _polynomials(embedding_s[s]).ravel()]))
+        embedding_start_s[s] = length
+        length += len(constants[-1])
+    cutoff = min(cutoff, (n_r - 1) * d_r)
+    forms = Forms(
+        pair_form_st=np.full((n, n), eam_forms.SPLINE),
+        pair_start_st=pair_start_st,
+        embedding_form_s=np.full(n, eam_forms.SPLINE_EMBEDDING),
+        embedding_start_s=embedding_start_s,
+        constants=np.concatenate(constants),
+        range_k=np.array([cutoff, cutoff]),
+    )
+    return EAM(species, cutoff, d_r, forms, str(path), citation)
+
+
+class _Reader:
+    """Lines of a file and where we are in them."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+        self.done = 0  # lines taken; hence the number of the line last taken
+        self.rest: list[str] = []  # words of that line not yet taken
+
+    def fail(self, message: str) -> NoReturn:
+        raise DataError(f"{self.path}, line {self.done}: {message}")
+
+    def next_line(self, expected: str) -> str:
+        """The next line, blank or not."""
+        if self.done == len(self.lines):
+            self.fail(f"the file ends here; expected {expected}")
+        self.done += 1
+        return self.lines[self.done - 1]
+
+    def next_words(self, expected: str) -> list[str]:
+        """The words of the next line that is not blank."""
+        words: list[str] = []
+        while not words:
+            words = self.next_line(expected).split()
+        return words
+
+    def number(self, word: str, expected: str) -> float:
+        """A finite number."""
+        try:
+            value = _float(word)
+        except ValueError:
+            self.fail(f"{word[:40]!r} is not a number; expected {expected}")
+        if not math.isfinite(value):
+            self.fail(f"{word!r} is not finite; expected {expected}")
+        return value
+
+    def numbers(self, n: int, what: str) -> NDArray[np.float64]:
+        """The next n numbers, over as many lines as they take."""
+        values: list[float] = []
+        while len(values) < n:
+            expected = f"number {len(values) + 1} of the {n} of {what}"
+            words = self.rest or self.next_words(expected)
+            take = words[: n - len(values)]
+            self.rest = words[len(take) :]
+            try:
+                values += map(float, take)
+            except ValueError:
+                values += [self.number(word, expected) for word in take]
+        array = np.array(values)
+        if not np.isfinite(array).all():
+            self.fail(f"number {np.flatnonzero(~np.isfinite(array))[0] + 1} of the {n} of {what} is not finite")
+        return array
+
+    def numbers_follow(self) -> bool:
+        """Whether the next line that is not blank holds nothing but numbers."""
+        if self.rest:
+            return True
+        for line in self.lines[self.done :]:
+            if line.strip():
+                try:
+                    [_float(word) for word in line.split()]
+                except ValueError:
+                    return False
+                return True
+        return False
+
+    def end(self) -> None:
+        """Nothing but blank lines may follow."""
+        words = self.rest
+        while not words and self.done < len(self.lines):
+            words = self.next_line("").split()
+        if words:
+            self.fail(f"{words[0][:40]!r} stands after the last table; the counts of line 5 and the tables disagree")
+
+
+def _float(word: str) -> float:
+    """A number with E or, from Fortran, D before the exponent."""
+    return float(word.replace("D", "E").replace("d", "e"))
+
+
+def _elements(table: _Reader) -> tuple[str, ...]:
+    """Line 4: number of elements and their symbols."""
+    expected = "the number of elements and their symbols, such as '2 Ni Al'"
+    words = table.next_line(expected).split()
+    if not words or not words[0].isdigit():
+        table.fail(f"expected {expected}; is this a setfl file?")
+    symbols = tuple(words[1:])
+    if int(words[0]) != len(symbols) or not symbols:
+        table.fail(f"{words[0]} elements are announced and {len(symbols)} named; expected {expected}")
+    for symbol in symbols:
+        if not symbol[0].isalpha():
+            table.fail(f"{symbol!r} is no chemical symbol; expected {expected}")
+    if len(set(symbols)) < len(symbols):
+        table.fail(f"an element is named twice in {' '.join(symbols)!r}")
+    return symbols
+
+
+def _counts(table: _Reader) -> tuple[int, float, int, float, float]:
+    """Line 5: lengths and steps of the tables, and the cutoff."""
+    words = table.next_line(COUNTS).split()
+    if len(words) < 5:
+        table.fail(f"{len(words)} numbers; expected {COUNTS}")
+    values = [table.number(word, COUNTS) for word in words[:5]]
+    n_rho, d_rho, n_r, d_r, cutoff = values
+    for name, value in (("N_rho", n_rho), ("N_r", n_r)):
+        if value != int(value) or value <= DEGREE:
+            table.fail(f"{name} = {value:g}; expected a whole number of at least {DEGREE + 1} in {COUNTS}")
+    for name, value in (("d_rho", d_rho), ("d_r", d_r), ("cutoff", cutoff)):
+        if value <= 0.0:
+            table.fail(f"{name} = {value:g}; expected a number above 0 in {COUNTS}")
+    if cutoff > n_r * d_r * (1 + 1e-6):
+        table.fail(
+            f"the cutoff {cutoff:g} A lies beyond the tables, which end at (N_r - 1) d_r = {(n_r - 1) * d_r:g} A"
+        )
+    return int(n_rho), d_rho, int(n_r), d_r, cutoff
+
+
+def _element_line(table: _Reader, symbol: str) -> None:
+    """Atomic number (often wrong), mass, lattice constant and lattice of an element: looked at to find lost numbers."""
+    expected = f"the line of {symbol}: atomic number, mass, lattice constant, lattice"
+    if table.rest:
+        table.fail(f"{table.rest[0][:40]!r} stands after the last number of a table; expected {expected} on a new line")
+    words = table.next_words(expected)
+    if len(words) < 2 or not words[0].isdigit() or (len(words) > 3 and words[3][0] in "+-.0123456789"):
+        table.fail(f"{' '.join(words)[:60]!r} was found; expected {expected}; do the counts of line 5 fit the tables?")
+    for word in words[1:3]:
+        table.number(word, expected)
+
+
+def _polynomials(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coefficients (n_intervals, 6), lowest first, of the quintic spline through values at 0, 1, 2, ..."""
+    spline = make_interp_spline(np.arange(len(values), dtype=float), values, k=DEGREE)
+    left = np.arange(len(values) - 1, dtype=float)
+    return np.stack([spline(left, k) / math.factorial(k) for k in range(DEGREE + 1)], axis=1)
