@@ -49,7 +49,7 @@ DUMBBELLS: Final[dict[str, dict[str, tuple[Vector, float]]]] = {
     "bcc": _ROWS_100 | _ROWS_BODY,
     "b2": _ROWS_100 | _ROWS_BODY,
     "fcc": _ROWS_100 | _ROWS_FACE,
-    "diamond": _ROWS_100 | _ROWS_FACE,
+    "diamond": _ROWS_100 | {"dumbbell_110": _ROWS_FACE["dumbbell_110"]},
     "sc": _ROWS_100 | {"dumbbell_110": ((1.0, 1.0, 0.0), 1.0), "dumbbell_111": ((1.0, 1.0, 1.0), 1.0)},
     "hcp": _ROWS_100 | {"dumbbell_001": ((0.0, 0.0, 1.0), 1.0)},
     "triangular": _ROWS_100,
@@ -245,7 +245,7 @@ def _interstitial_position(grid: Grid, defect: Interstitial, which: int) -> Floa
     known = OFFSETS[lattice.name]
     if defect.site not in known:
         names = ", ".join([*known, *DUMBBELLS[lattice.name]])
-        raise ConfigError(f"[simulation] {what}: {lattice.name} has no interstitial site '{defect.site}' (it has {names})")
+        raise ConfigError(f"[simulation] {what}: {lattice.name} has no interstitial site '{defect.site}' (has {names})")
     number = lattice_site(grid, defect.at, what)
     reversed_ = {"diamond": 4, "hcp": 1}.get(lattice.name, lattice.n_basis)
     sign = 1.0 if number % lattice.n_basis < reversed_ else -1.0
