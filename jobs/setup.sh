@@ -38,6 +38,7 @@ import glob, re, sys
 from importlib.util import find_spec
 from pathlib import Path
 assert sys.version_info >= (3, 11), "older than Python 3.11"
+assert not glob.glob(f"{sys.prefix}/lib/python3*/site-packages/parmlip-mpi.pth"), "made by jobs/setup.sh elsewhere"
 import ensurepip, numpy
 if find_spec("petsc4py") is None:
     places = glob.glob("/usr/lib/petscdir/petsc3*/*-real/lib/python3/dist-packages/petsc4py")
@@ -117,7 +118,12 @@ pip --no-build-isolation --constraint "$constraint" --editable ".${extra:+[$extr
 
 # shellcheck source=jobs/env.sh
 . jobs/env.sh
-say "checking, and compiling the kernels once"
-"$venv/bin/parmlip" doctor || { say "parmlip doctor found faults (see above); jobs/setup.sh tries again when run again" >&2; exit 1; }
+say "checking, and compiling the kernels once (parmlip doctor)"
+told=$("$venv/bin/parmlip" doctor 2>&1) || {
+    echo "$told" >&2
+    say "parmlip doctor found faults, see above; mend them and run jobs/setup.sh again" >&2
+    exit 1
+}
+grep -v '^ok ' <<< "$told"
 echo "$(wanted) ${extra:-run}" > "$stamp"
 say "ready; '. jobs/env.sh' puts parmlip on PATH"
