@@ -85,7 +85,7 @@ class BulkGreen:
         self.dimension = d
         self.transform = LatticeTransform(grid.repeats, comm=sites.comm)
         self.plan = GridPlan(supercell, sites, self.transform)
-        cell = UnitCell(law, grid.lattice, grid.lattice_constant, supercell.species[: grid.lattice.n_slots])
+        cell = UnitCell(law, grid.lattice, grid.lattice_constant, perfect_species(supercell))
         offset_oc, block_oij = cell.force_constants()
         onsite_ij = block_oij[~offset_oc.any(axis=1)][0]
         mean_cd = np.mean([onsite_ij[i : i + d, i : i + d] for i in range(0, len(onsite_ij), d)], axis=0)
@@ -113,6 +113,18 @@ class GreenPreconditioner:
         """y = G x."""
         d = self.green.dimension
         y.getArray()[:] = self.green(x.getArray(readonly=True).reshape(-1, d)).reshape(-1)
+
+
+def perfect_species(supercell: Supercell) -> tuple[str, ...]:
+    """One symbol per slot of the lattice: the species that most sites of that slot have."""
+    grid = supercell.grid
+    if grid is None:
+        raise ConfigError("a configuration read from a file has no perfect lattice")
+    on_grid = grid.number_a >= 0
+    slot_x = grid.lattice.slot_b[grid.number_a[on_grid] % grid.lattice.n_basis]
+    count = np.zeros((grid.lattice.n_slots, len(supercell.species)), dtype=np.int64)
+    np.add.at(count, (slot_x, supercell.species_a[on_grid]), 1)
+    return tuple(supercell.species[i] for i in count.argmax(axis=1))
 
 
 def translations(n_basis: int, d: int) -> FloatArray:

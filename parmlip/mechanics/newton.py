@@ -13,7 +13,7 @@ from parmlip.mechanics.line_search import State
 
 FloatArray = NDArray[np.float64]
 
-_FIRST, _LOOSEST, _TIGHTEST = 0.05, 0.2, 1e-5  # relative residuals of the inner solves
+_FIRST, _LOOSEST, _TIGHTEST = 0.01, 0.05, 1e-5  # relative residuals of the inner solves
 _INNER_LIMIT = 500
 
 
