@@ -12,6 +12,7 @@ from mpi4py import MPI
 from numpy.typing import ArrayLike, NDArray
 
 from parmlip.crystal.neighbours import Pairs
+from parmlip.crystal.norms import stencil_square
 from parmlip.errors import DataError
 
 RealArray = NDArray[np.float64]
@@ -60,7 +61,7 @@ def compare_geometry(
     """
     difference_md = reference_md - surrogate_md
     fields = (difference_md, reference_md, surrogate_md)
-    squares = np.array([_stencil_square(pairs, u_md) for u_md in fields])
+    squares = np.array([stencil_square(pairs, u_md) for u_md in fields])
     comm.Allreduce(MPI.IN_PLACE, squares, op=MPI.SUM)
     owned = np.linalg.norm(difference_md[pairs.centre_n], axis=1)
     largest = np.array([np.max(owned, initial=0.0)])  # NaN is caught by the squares: MPI's maximum may pass it over
@@ -69,12 +70,6 @@ def compare_geometry(
         raise DataError("compare: a displacement is not finite")
     error, reference_norm, surrogate_norm = np.sqrt(squares).tolist()
     return GeometryComparison(error, reference_norm, surrogate_norm, float(largest[0]), bool(largest[0] <= same_basin))
-
-
-def _stencil_square(pairs: Pairs, u_md: RealArray) -> float:
-    """Sum of |u(neighbour) - u(centre)|^2 over this rank's pairs."""
-    strain_pd = u_md[pairs.site_p] - u_md[pairs.centre_p]
-    return float(np.einsum("pd,pd->", strain_pd, strain_pd))
 
 
 def formation_energy(energy: float, counts: Mapping[str, int], chemical_potentials: Mapping[str, float]) -> float:
