@@ -1,6 +1,6 @@
 """The cluster expansion in plain NumPy, written to be read: complex harmonics, an atom and a function at a time.
 
-Slow, and independent of the kernels: it shares with the program only which products are coupled and the complex coupling
+Slow, and independent of the kernels: it shares with the program only the products that are coupled and their complex
 coefficients (whose invariance the tests prove by rotating, and whose number by the character formula).
 """
 
