@@ -87,12 +87,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         world.Abort(outcome.code)
     assert outcomes is not None  # Abort does not return
     last_word.Free()
-    logs.stop()
     chosen = max(range(world.size), key=lambda rank: (outcomes[rank].weight, -rank))
     code, message = outcomes[chosen].code, outcomes[chosen].message
     if world.rank == 0 and message:
         where = "" if outcomes[0].message == message else f"rank {chosen}: "
         print(f"parmlip: error: {where}{message}", file=sys.stderr, flush=True)
+        logs.note(f"error: {where}{message}")
+    logs.stop()
     return code
 
 
@@ -131,7 +132,10 @@ def _dispatch(arguments: list[str], comm: MPI.Comm) -> int:
 
 def _tell(comm: MPI.Comm, *lines: str) -> None:
     if comm.rank == 0:
-        print(*lines, sep="\n", flush=True)
+        try:
+            print(*lines, sep="\n", flush=True)
+        except BrokenPipeError:  # `parmlip info run.h5 | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _add_input(parser: _Parser) -> None:

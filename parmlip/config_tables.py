@@ -12,10 +12,10 @@ from parmlip.config_schema import key
 STAGE_NAMES: Final = ("build", "reference", "train", "relax", "compare", "report")
 # Lattices: number of species slots and of components that move; `crystal.lattices.LATTICES` has the geometry.
 LATTICE_SLOTS: Final = MappingProxyType(
-    {"bcc": 1, "fcc": 1, "diamond": 1, "b2": 2, "hcp": 1, "triangular": 1, "square": 1, "chain": 1}
+    {"bcc": 1, "fcc": 1, "sc": 1, "diamond": 1, "b2": 2, "hcp": 1, "triangular": 1, "square": 1, "chain": 1}
 )
 LATTICE_DIMENSION: Final = MappingProxyType(
-    {"bcc": 3, "fcc": 3, "diamond": 3, "b2": 3, "hcp": 3, "triangular": 2, "square": 2, "chain": 1}
+    {"bcc": 3, "fcc": 3, "sc": 3, "diamond": 3, "b2": 3, "hcp": 3, "triangular": 2, "square": 2, "chain": 1}
 )
 # Built-in parameter sets and the species they describe; `potentials.eam.builtin` has the numbers.
 PARAMETER_SETS: Final = MappingProxyType({"W-EAM4": ("W",), "W-Zhou": ("W",), "Cu-Mishin2001": ("Cu",)})

@@ -46,6 +46,14 @@ def start(path: Path | None = None, *, append: bool = False, comm: MPI.Comm) -> 
         LOGGER.addHandler(handler)
 
 
+def note(text: str) -> None:
+    """Write a line to the log file alone (what stdout or stderr has been told already). Local."""
+    record = logging.LogRecord(__name__, logging.ERROR, __file__, 0, text, None, None)
+    for handler in LOGGER.handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.emit(record)
+
+
 def stop() -> None:
     """Close the log file and take all handlers away."""
     for handler in list(LOGGER.handlers):
