@@ -30,13 +30,13 @@ def states(n=3):
     ]
 
 
-def stacked(dataset, weight_of):
+def stacked(dataset, by_type):
     """All rows and values in one matrix, scaled by the square roots of the weights."""
     rows, values = [], []
     for configuration, labels in zip(dataset.configurations, dataset.labels, strict=True):
         evaluation = Evaluation(BASIS, configuration)
         for name, observation in OBSERVATIONS.items():
-            w = np.sqrt(weight_of(configuration.name, name))
+            w = np.sqrt(WEIGHTS[name] * by_type.get(configuration.name, 1.0))
             rows.append(w * observation.rows(evaluation))
             values.append(w * observation.values(configuration, labels))
     return np.vstack(rows), np.concatenate(values)
@@ -50,7 +50,7 @@ def test_the_fit_over_ranks_is_the_fit_of_the_stacked_rows(comm, n):
     assert bool(factors) == (comm.rank == 0)
     for by_type in ({}, {"vacancy": 10.0}):
         result = fit(factors, WEIGHTS, by_type, tolerance=1e-8, comm=comm)
-        rows, values = stacked(dataset, lambda c, o: WEIGHTS[o] * by_type.get(c, 1.0))
+        rows, values = stacked(dataset, by_type)
         norms = np.linalg.norm(rows, axis=0)
         best = np.linalg.lstsq(rows / norms, values, rcond=1e-8)[0] / norms
         least = np.linalg.norm(rows @ best - values)

@@ -46,11 +46,10 @@ def test_rows_times_coefficients_are_the_labels_of_the_linear_law(lattice, const
     configuration = shaken(vacancy_cell(lattice, constant, repeats))
     labels = label(ACE(BASIS, COEFFICIENTS), configuration)
     evaluation = Evaluation(BASIS, configuration)
-    for name, size in [("energy", 1), ("force", 3), ("virial", 6)]:
+    d = configuration.dimension
+    for name, expected in [("energy", 1), ("force", configuration.n_sites * d), ("virial", d * (d + 1) // 2)]:
         rows = OBSERVATIONS[name].rows(evaluation)
         values = OBSERVATIONS[name].values(configuration, labels)
-        d = configuration.dimension
-        expected = {"energy": 1, "force": configuration.n_sites * d, "virial": d * (d + 1) // 2}[name]
         assert rows.shape == (expected, BASIS.n_basis)
         assert values.shape == (expected,)
         scale = (np.abs(rows) @ np.abs(COEFFICIENTS)).max()
