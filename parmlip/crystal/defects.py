@@ -173,16 +173,17 @@ def apply_defects(supercell: Supercell, defects: Sequence[Defect]) -> Supercell:
     stays_a = np.ones(supercell.n_sites, dtype=bool)
     stays_a[removed] = False
     extra_nc = _wrapped(supercell, np.array([x_c for x_c, _ in added]).reshape(-1, 3))
+    number_a = np.concatenate([grid.number_a[stays_a], np.full(len(added), -1, dtype=np.int64)])
     result = replace(
         supercell,
         positions_ac=np.concatenate([positions_ac[stays_a], extra_nc]),
         species_a=np.concatenate([species_a[stays_a], np.array([symbols.index(s) for _, s in added], dtype=np.int64)]),
         species=tuple(symbols),
-        grid=replace(grid, number_a=np.concatenate([grid.number_a[stays_a], np.full(len(added), -1, dtype=np.int64)])),
+        grid=replace(grid, number_a=number_a),
     )
     if result.n_sites == 0:
         raise GeometryError("no site is left in the supercell: it is too small for its vacancies")
-    new_n = np.flatnonzero(np.isin(np.append(grid.number_a[stays_a], np.full(len(added), -1)), [-1, *moved]))
+    new_n = np.flatnonzero(np.isin(number_a, [-1, *moved]))
     if len(new_n):
         closest = CLOSEST * nearest_distance(grid.lattice) * grid.lattice_constant
         find_pairs(result.cell_cc, result.periodic, result.positions_ac, closest, new_n, closest=closest)

@@ -98,20 +98,28 @@ def voronoi_neighbours(supercell: Supercell, centre_n: IntArray) -> tuple[IntArr
     for batch_n in _batches(supercell, centre_n):
         while True:
             around = find_pairs(cell_cc, periodic, positions_ac, reach, batch_n)
-            image_px = np.column_stack([around.site_p, around.shift_pc])
-            home_nx = np.column_stack([batch_n, np.zeros((len(batch_n), 3), dtype=np.int64)])
-            image_kx = np.unique(np.concatenate([image_px, home_nx]), axis=0)
-            x_kc = positions_ac[image_kx[:, 0]] + image_kx[:, 1:] @ cell_cc
-            home_k = ~image_kx[:, 1:].any(axis=1) & np.isin(image_kx[:, 0], batch_n)
+            site_k, shift_kc, home_k = _images(around)
+            x_kc = positions_ac[site_k] + shift_kc @ cell_cc
             first_p, second_p, radius = _bonds(x_kc[:, :d], home_k, limit)
             # A sphere is known to be empty if all points within it are within reach of the centre that it touches.
             if 2.0 * radius * (1.0 + 2.0 * TIE) <= reach:
                 break
             reach *= 1.5
-        parts.append((image_kx[first_p, 0], image_kx[second_p, 0], image_kx[second_p, 1:]))
+        parts.append((site_k[first_p], site_k[second_p], shift_kc[second_p]))
         largest = max(largest, radius)
     centre_p, site_p, shift_pc = (np.concatenate(arrays) for arrays in zip(*parts))
     return centre_p, site_p, shift_pc, largest
+
+
+def _images(around: Pairs) -> tuple[IntArray, IntArray, NDArray[np.bool_]]:
+    """Centres and neighbours of pairs, each image once: site, shift, and whether it is a centre."""
+    base = 2 * int(np.abs(around.shift_pc).max(initial=0)) + 1
+    digit_c = np.array([base * base, base, 1])
+    zero = int(digit_c.sum()) * (base // 2)
+    home_n = around.centre_n * base**3 + zero
+    key_k = np.unique(np.concatenate([around.site_p * base**3 + around.shift_pc @ digit_c + zero, home_n]))
+    shift_kc = key_k[:, None] // digit_c % base - base // 2
+    return key_k // base**3, shift_kc, np.isin(key_k, home_n)
 
 
 def _bonds(x_kd: FloatArray, home_k: NDArray[np.bool_], limit: float) -> tuple[IntArray, IntArray, float]:
