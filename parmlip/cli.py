@@ -196,10 +196,10 @@ def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
     structures = on_root(comm, "reading structures", check)
     study, results = pipeline.open_law(study, options.law, options.point, comm)
     logs.start(comm=comm)
-    from parmlip import stages
+    from parmlip.evaluate import evaluate
     from parmlip.io.atoms import write_structures
 
-    evaluated = stages.evaluate(study, structures, options.law, results, comm, options.hessian)
+    evaluated = evaluate(study, structures, options.law, results, comm, options.hessian)
     on_root(comm, "writing structures", write_structures, options.output, evaluated)
     _tell(comm, f"{len(evaluated)} structures written to {options.output}")
     return 0

@@ -39,7 +39,7 @@ class Stage:
     run: Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]
     stage: str
     needs: tuple[str, ...] = ()  # steps that must be complete
-    tables: tuple[str, ...] = ()  # tables it depends on (beside those of its needs)
+    tables: tuple[str, ...] = ()  # tables, or single keys, that it depends on (beside those of its needs)
     wanted: Callable[[Study], bool] = lambda study: True  # whether this input wants the step at all
     gathers: bool = False  # done once, after all points of a sweep
 
@@ -62,7 +62,7 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
     {
         "build": Stage(_by_name("build"), "build", (), (*_MODEL, "simulation")),
         "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL),
-        "label": Stage(_by_name("label"), "train", ("build", "reference"), (*_MODEL, "training")),
+        "label": Stage(_by_name("label"), "train", ("build", "reference"), (*_MODEL, "training", "fit.homogeneous")),
         "train": Stage(_by_name("train"), "train", ("label",), ("training", "surrogate", "fit")),
         "relax_reference": Stage(
             _by_name("relax_reference"), "relax", ("build", "reference"), (*_MODEL, "simulation", "relax"),
@@ -106,7 +106,7 @@ def steps_of(study: Study, stages: Mapping[str, Stage] = STAGES) -> list[str]:
 
 def swept_steps(study: Study, stages: Mapping[str, Stage] = STAGES) -> frozenset[str]:
     """Steps that depend on a swept table, directly or through what they need."""
-    tables = {dotted.split(".")[0] for dotted in study.sweep}
+    tables = {dotted.split(".")[0] for dotted in study.sweep} | set(study.sweep)
     swept: set[str] = set()
     for name, step in stages.items():  # the table is in an order in which needs come first
         if not step.gathers and (tables & set(step.tables) or swept & set(step.needs)):
@@ -144,14 +144,14 @@ def check_chain(study: Study, done: frozenset[str] = frozenset(), stages: Mappin
                 f"write {show([s for s in order if s in asked or s in _all_needs(step.stage, study, stages)])}"
             )
         for table in step.tables:
-            if table not in study.tables:
+            if table.split(".")[0] not in study.tables:
                 brackets = "[[training]]" if table == "training" else f"[{table}]"
                 raise ConfigError(f'missing table {brackets}: stage "{step.stage}" needs it')
     if not chosen:
         raise ConfigError(f"[run] stages = {show(list(asked))}: there is nothing to do")
     tables = {table for name in chosen for table in stages[name].tables}
     for dotted in study.sweep:
-        if dotted.split(".")[0] not in tables:
+        if not {dotted, dotted.split(".")[0]} & tables:
             raise ConfigError(f"[sweep] {dotted}: no stage of {show(list(asked))} depends on it")
 
 
@@ -320,9 +320,9 @@ def check(study: Study, comm: MPI.Comm, stages: Mapping[str, Stage] = STAGES) ->
     def work() -> list[str]:
         check_chain(study, stages=stages)
         tasks = plan(study, stages)
-        estimate: Callable[[Study], list[str]] = importlib.import_module("parmlip.stages").estimate
+        estimate: Callable[[Study, int], list[str]] = importlib.import_module("parmlip.stages").estimate
         lines = ["the input is right; resolved:", "", study.as_toml()]
-        return [*lines, f"{len(tasks)} steps:", *(f"  {task}" for task in tasks), *estimate(study)]
+        return [*lines, f"{len(tasks)} steps:", *(f"  {task}" for task in tasks), *estimate(study, comm.size)]
 
     return on_root(comm, "checking the input", work)
 

@@ -9,7 +9,9 @@ from parmlip.potentials.base import FloatArray, IntArray
 
 
 @njit(cache=True)
-def bond_vectors(first_n: IntArray, site_p: IntArray, bond_pc: FloatArray, u_md: FloatArray, out_pc: FloatArray) -> None:
+def bond_vectors(
+    first_n: IntArray, site_p: IntArray, bond_pc: FloatArray, u_md: FloatArray, out_pc: FloatArray
+) -> None:
     """out = bond + u[neighbour] - u[centre], (n_pairs, 3); `u_md` has the d components that move."""
     d = u_md.shape[1]
     for n in range(len(first_n) - 1):

@@ -42,8 +42,8 @@ class Domain:
     first_n, site_p : ndarray
         Pairs of owned site n are first_n[n] .. first_n[n + 1]; site_p is the neighbour's local number.
     bond_pc : ndarray, shape (n_pairs, 3)
-        Vectors from centre to neighbour in the *reference* configuration, angstrom: differences of displacements are added
-        to them, so that no large coordinates cancel.
+        Vectors from centre to neighbour in the *reference* configuration, angstrom: differences of displacements are
+        added to them, so that no large coordinates cancel.
     """
 
     def __init__(

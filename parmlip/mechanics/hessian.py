@@ -64,17 +64,14 @@ class HessianPattern:
 def assembled(energy: Energy, u_nd: NDArray[np.float64], pattern: HessianPattern | None = None) -> PETSc.Mat:
     """d2E/du2 as an AIJ matrix with block size d; translations are its null space and near null space.
 
-    Collective on ``energy.comm``. `pattern` of an earlier call is used when the pair lists are still the same. AIJ rather
-    than BAIJ: PETSc's algebraic multigrid refuses the latter.
+    Collective on ``energy.comm``. `pattern` of an earlier call is used when the pair lists are still the same. AIJ
+    rather than BAIJ: PETSc's algebraic multigrid refuses the latter.
     """
     d = energy.dimension
-    environments = energy.environments(u_nd)
+    energy.environments(u_nd)  # renews the pair lists if need be
     if pattern is None or pattern.builds != energy.builds:
         pattern = HessianPattern(energy)
-    with in_step(energy.comm, "assembling the Hessian"):
-        h_bcd = energy.law.hessian_blocks(environments, energy.domain.site_p, pattern.local)
-    merged = pattern.merge(h_bcd, d)
-    del h_bcd
+    merged = block_rows(energy, u_nd, pattern)
     n = energy.sites.n_owned
     start, end = energy.sites.start, energy.sites.start + n
     inside = (pattern.number_b >= start) & (pattern.number_b < end)
@@ -92,6 +89,17 @@ def assembled(energy: Energy, u_nd: NDArray[np.float64], pattern: HessianPattern
     matrix.setOption(PETSc.Mat.Option.SYMMETRIC, True)
     attach_translations(matrix, d)
     return matrix
+
+
+def block_rows(energy: Energy, u_nd: NDArray[np.float64], pattern: HessianPattern) -> NDArray[np.float64]:
+    """Blocks (n_blocks, d, d) of the owned rows, in the order of `pattern`, that of the present pair lists.
+
+    Collective on ``energy.comm``.
+    """
+    environments = energy.environments(u_nd)
+    with in_step(energy.comm, "assembling the Hessian"):
+        h_bcd = energy.law.hessian_blocks(environments, energy.domain.site_p, pattern.local)
+    return pattern.merge(h_bcd, energy.dimension)
 
 
 class _Product:

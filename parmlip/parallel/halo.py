@@ -12,10 +12,10 @@ from parmlip.parallel.sites import Sites
 
 
 class Halo:
-    """Plan that copies values of owned sites to the ranks that hold them as ghosts, and adds ghost values to their owners.
+    """Plan that copies owned values to the ranks that hold them as ghosts, and adds ghost values to their owners.
 
-    Collective on ``sites.comm``. Local arrays hold the owned sites (ascending global number), then the ghosts (ascending
-    permuted number, hence grouped by owner).
+    Collective on ``sites.comm``. Local arrays hold the owned sites (ascending global number), then the ghosts
+    (ascending permuted number, hence grouped by owner).
 
     Attributes
     ----------

@@ -35,7 +35,7 @@ def bisect(positions_ac: NDArray[np.float64], n_parts: int) -> NDArray[np.int32]
             # Stable: equal coordinates (a lattice plane) are split by site number, the same way everywhere. Rounding to
             # 1e-9 of the span keeps a plane together whose coordinates differ in the last bits.
             axis = int(np.argmax(np.round(span_c, 9)))
-            scale = max(float(span_c[axis]), 1e-300)
+            scale = float(span_c[axis]) or 1.0
             order = np.argsort(np.round(positions_ac[sites, axis] / scale, 9), kind="stable")
             sites = sites[order]
         todo.append((np.sort(sites[:n_left]), first, left))

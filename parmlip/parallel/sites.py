@@ -23,6 +23,8 @@ class Sites:
         vectors and matrices are laid out.
     number_a : ndarray, shape (n_sites,)
         Permuted number of every site, the same on every rank.
+    site_at : ndarray, shape (n_sites,)
+        Global number at every permuted number, the same on every rank.
     first_r : ndarray, shape (size + 1,)
         First permuted number of every rank, the same on every rank.
     """
@@ -30,13 +32,13 @@ class Sites:
     def __init__(self, owner_a: NDArray[np.int32], *, comm: MPI.Comm) -> None:
         self.comm = comm
         self.n_sites = len(owner_a)
-        self._site_at = np.argsort(owner_a, kind="stable")  # global number at each permuted number
+        self.site_at = np.argsort(owner_a, kind="stable")
         self.number_a = np.empty(self.n_sites, dtype=np.int64)
-        self.number_a[self._site_at] = np.arange(self.n_sites)
+        self.number_a[self.site_at] = np.arange(self.n_sites)
         self.first_r = np.concatenate([[0], np.cumsum(np.bincount(owner_a, minlength=comm.size))])
         self.start = int(self.first_r[comm.rank])
         self.n_owned = int(self.first_r[comm.rank + 1]) - self.start
-        self.global_n = self._site_at[self.start : self.start + self.n_owned]
+        self.global_n = self.site_at[self.start : self.start + self.n_owned]
 
     def owner(self, number: NDArray[np.int64]) -> NDArray[np.int64]:
         """Ranks that own sites given by their permuted numbers."""
@@ -60,7 +62,7 @@ class Sites:
         if whole is None:
             return None
         x_a = np.empty_like(whole)
-        x_a[self._site_at] = whole
+        x_a[self.site_at] = whole
         return x_a
 
     def gather_to_all(self, x_n: NDArray[Any]) -> NDArray[Any]:

@@ -1,0 +1,102 @@
+"""What the tables of an input file stand for: lattice, laws, supercells, basis; the same on every rank."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from parmlip.config import Crystal, Simulation, Study, Surrogate, Training
+from parmlip.config import Defect as DefectInput
+from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects
+from parmlip.crystal.lattices import Lattice, lattice_named
+from parmlip.crystal.supercell import Supercell, build_supercell, supercell_from_arrays
+from parmlip.io.atoms import read_structures
+from parmlip.io.results import Results
+from parmlip.mechanics.bulk import nearest_distance, relaxed_lattice
+from parmlip.potentials.ace import ACE, ACEBasis
+from parmlip.potentials.base import SiteLaw
+from parmlip.potentials.eam import builtin
+from parmlip.potentials.eam_files import read_setfl
+
+
+def reference_law(study: Study) -> SiteLaw:
+    """The law of [reference]."""
+    reference = study.reference
+    taper = None if reference.taper is None else (reference.taper[0], reference.taper[1])
+    if reference.parameters is not None:
+        return builtin(reference.parameters, taper)
+    law = read_setfl(study.path(str(reference.file)))
+    return law if taper is None else law.tapered(*taper)
+
+
+def lattice(study: Study, law: SiteLaw) -> tuple[Lattice, float]:
+    """The lattice of [crystal] and its lattice constant, angstrom; relaxed with the law if the input says so."""
+    crystal = study.crystal
+    named = lattice_named(str(crystal.lattice), crystal.c_over_a)
+    if crystal.lattice_constant != "relax":
+        return named, float(crystal.lattice_constant)
+    return relaxed_lattice(law, named, crystal.species)
+
+
+def supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, float] | None) -> Supercell:
+    """The reference configuration of a [simulation] or [[training]] table; `of` is None for a structure file."""
+    if of is None:
+        atoms = read_structures(study.path(str(study.crystal.file)))[-1].repeat(table.repeats)
+        d = study.crystal.dimensions
+        periodic = tuple(bool(p) for p in atoms.pbc)
+        cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
+        return apply_defects(cell, _defects(table.defects, study.crystal))
+    perfect = build_supercell(*of, table.repeats, study.crystal.species)
+    return apply_defects(perfect, _defects(table.defects, study.crystal))
+
+
+def _defects(inputs: tuple[DefectInput, ...], crystal: Crystal) -> list[Defect]:
+    return [_defect(defect, crystal) for defect in inputs]
+
+
+def _defect(given: DefectInput, crystal: Crystal) -> Defect:
+    at = _vector(given.at)
+    if given.kind == "vacancy":
+        return Vacancy(at)
+    if given.kind == "divacancy":
+        return Divacancy(at, _vector(given.direction))
+    species = given.species or crystal.species[0]
+    if given.kind == "substitution":
+        return Substitution(at, species)
+    position = None if given.position is None else _vector(given.position)
+    return Interstitial(species, position=position, site=given.site, at=at)
+
+
+def _vector(v: tuple[float, ...] | None) -> tuple[float, float, float]:
+    x, y, z = (*(v or ()), 0.0, 0.0, 0.0)[:3]
+    return x, y, z
+
+
+def ace_basis(surrogate: Surrogate, species: tuple[str, ...], of: tuple[Lattice, float] | None) -> ACEBasis:
+    """The basis of [surrogate]; `r0 = "nearest"` needs a lattice."""
+    r0 = surrogate.r0
+    if isinstance(r0, str):
+        r0 = 2.5 if of is None else of[1] * nearest_distance(of[0])
+    return ACEBasis(
+        species=species,
+        correlation_order=surrogate.correlation_order,
+        total_degree=surrogate.total_degree,
+        cutoff=surrogate.cutoff,
+        r0=r0,
+        r_in=surrogate.inner_cutoff * r0,
+        p_cut=surrogate.cutoff_power,
+        p_in=surrogate.inner_power,
+        weight_l=surrogate.angular_weight,
+        transform_power=surrogate.transform_power,
+    )
+
+
+def defect_centres(study: Study, table: Simulation | Training, of: tuple[Lattice, float]) -> np.ndarray:
+    """Positions (n, 3) of the defects of a table, angstrom: lattice sites, or where an interstitial is put."""
+    cell_cc = of[0].cell(of[1])
+    at = [d.position if d.position is not None else d.at for d in table.defects]
+    return np.array([_vector(x) for x in at]).reshape(-1, 3) @ cell_cc
+
+
+def surrogate_law(results: Results) -> ACE:
+    """The fitted law of a result file. Collective on ``results.comm``."""
+    return ACE(ACEBasis.from_parameters(results.read("train", "basis")), results.read("train", "coefficients"))

@@ -1,0 +1,86 @@
+"""Energies, forces, virials and Hessians of given structures: `parmlip evaluate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mpi4py import MPI
+
+from parmlip import construct
+from parmlip.config import Study
+from parmlip.crystal.supercell import supercell_from_arrays
+from parmlip.io.atoms import labelled
+from parmlip.io.hessians import BlockRows, write_hessians
+from parmlip.io.results import Results
+from parmlip.mechanics import hessian
+from parmlip.mechanics.energy import Energy
+from parmlip.parallel.comm import in_step, on_root
+from parmlip.parallel.logs import Progress
+from parmlip.potentials.base import SiteLaw
+
+# Structures up to this size are handed out to the ranks one by one; larger ones are split over all ranks.
+_WHOLE = 20_000  # sites
+
+
+def evaluate(
+    study: Study,
+    structures: Sequence[Any],
+    law: str,
+    results: Results | None,
+    comm: MPI.Comm,
+    hessian_path: Path | None,
+) -> list[Any]:
+    """Copies of the structures (ASE Atoms) with energy, forces and virial by "reference" or "surrogate".
+
+    Collective on ``comm``; the same list on every rank. Hessians go to `hessian_path` if it is given.
+    """
+    chosen = construct.reference_law(study) if results is None else construct.surrogate_law(results)
+    d = study.crystal.dimensions if "crystal" in study.tables else 3
+    whole = max(len(atoms) for atoms in structures) > _WHOLE
+    group = comm if whole else MPI.COMM_SELF
+    share = range(len(structures)) if whole else range(comm.rank, len(structures), comm.size)
+    done: dict[int, tuple[Any, BlockRows | None]] = {}
+    with in_step(comm, f"evaluating with the {law}"), Progress("structures", len(share), comm=comm) as progress:
+        for number in share:
+            try:
+                done[number] = _one(structures[number], chosen, d, hessian_path is not None, group)
+            except Exception as error:
+                error.args = (f"structure {number}: {error}",)
+                raise
+            progress.step()
+    merged: dict[int, tuple[Any, BlockRows | None]] = {}
+    for part in comm.allgather(done):
+        merged |= part
+    if hessian_path is not None:
+        blocks = [rows for _, rows in (merged[i] for i in range(len(structures))) if rows is not None]
+        on_root(comm, "writing Hessians", write_hessians, hessian_path, blocks)
+    return [merged[i][0] for i in range(len(structures))]
+
+
+def _one(atoms: Any, law: SiteLaw, d: int, with_hessian: bool, comm: MPI.Comm) -> tuple[Any, BlockRows | None]:
+    """Results for one structure. Collective on ``comm``."""
+    periodic = tuple(bool(p) for p in atoms.pbc)
+    cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
+    energy = Energy(law, cell, comm=comm)
+    u_nd = np.zeros((energy.sites.n_owned, d))
+    _, f_nd = energy.difference_and_forces(u_nd)
+    forces_ac = np.zeros((cell.n_sites, 3))
+    forces_ac[:, :d] = energy.sites.gather_to_all(f_nd)
+    rows = _block_rows(energy, u_nd) if with_hessian else None
+    return labelled(atoms, energy.total(u_nd), forces_ac, energy.virial(u_nd)), rows
+
+
+def _block_rows(energy: Energy, u_nd: np.ndarray) -> BlockRows | None:
+    """The Hessian in global site order, on every rank. Collective."""
+    pattern = hessian.HessianPattern(energy)
+    blocks = hessian.block_rows(energy, u_nd, pattern)
+    parts = energy.comm.allgather((energy.sites.global_n, np.diff(pattern.first_r), pattern.number_b, blocks))
+    site_of = energy.sites.site_at
+    row_b = np.concatenate([np.repeat(sites, lengths) for sites, lengths, _, _ in parts])
+    column_b = site_of[np.concatenate([numbers for _, _, numbers, _ in parts])]
+    order = np.lexsort((column_b, row_b))
+    first_r = np.concatenate([[0], np.cumsum(np.bincount(row_b, minlength=energy.sites.n_sites))])
+    return BlockRows(first_r, column_b[order], np.concatenate([b for _, _, _, b in parts])[order])

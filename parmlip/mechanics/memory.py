@@ -1,0 +1,60 @@
+"""Memory of a distributed energy: estimated before anything is allocated, and measured."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from math import pi
+
+from mpi4py import MPI
+
+from parmlip.crystal.supercell import Supercell
+from parmlip.potentials.base import SiteLaw
+from parmlip.potentials.eam import EAM
+
+# Bytes per pair: neighbour number, species and reference vector are kept; vectors and the changes of vectors and gradient
+# live while a Hessian is applied.
+_LISTS = 8 + 8 + 24
+_VECTORS = 24 + 24 + 24
+_FACTORS = 24 + 3 * 8  # of EAM's linearisation: unit vector and three scalars
+_COMPLEX_STEP = 48 + 48  # complex vectors and gradients of all other laws
+# Bytes per site: some 30 vectors of the relaxation (3 x 8 each), positions, ownership.
+_VECTORS_PER_SITE = 30 * 24 + 200
+
+
+def pairs_per_site(supercell: Supercell, reach: float) -> float:
+    """Mean number of neighbours within `reach` (angstrom) at the cell's density."""
+    density = supercell.n_sites / supercell.volume
+    ball = {1: 2.0 * reach, 2: pi * reach**2, 3: 4.0 / 3.0 * pi * reach**3}[supercell.dimension]
+    return density * ball
+
+
+def bytes_per_site(law: SiteLaw, supercell: Supercell, margin: float, *, assembled: bool) -> float:
+    """What a relaxation needs for each site, all ranks together, ghosts left out.
+
+    Parameters
+    ----------
+    law : SiteLaw
+    supercell : Supercell
+    margin : float
+        Of the pair lists beyond the cutoff, angstrom.
+    assembled : bool
+        Whether the Hessian is stored (PETSc AIJ and the blocks from which it is made) or applied matrix-free.
+    """
+    d = supercell.dimension
+    pairs = pairs_per_site(supercell, law.cutoff + margin)
+    tangent = _FACTORS if isinstance(law, EAM) else _COMPLEX_STEP
+    total = pairs * (_LISTS + _VECTORS + (0 if assembled else tangent)) + _VECTORS_PER_SITE
+    if supercell.grid is not None:  # symbol and inverse of the bulk's force constants, half the wave vectors, complex
+        total += 2 * 16 * supercell.grid.lattice.n_basis * d**2 / 2
+    if assembled:
+        # Blocks couple sites within twice the reach: 3 x 3 local sums, merged d x d blocks, AIJ with 4-byte columns.
+        blocks = 1.0 + pairs_per_site(supercell, 2.0 * (law.cutoff + margin))
+        total += blocks * (72 + 8 + 3 * 8 + 8 * d**2 + 12 * d**2)
+    return total
+
+
+def resident_bytes(comm: MPI.Comm) -> int:
+    """Largest memory so far of all ranks together, bytes. Collective on ``comm``."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return int(comm.allreduce(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale))

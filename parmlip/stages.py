@@ -1,0 +1,334 @@
+"""The stages, top to bottom: what is computed from an input file.
+
+Each is collective on ``comm`` and returns its results as fields (those of rank 0 are kept); what another stage made is
+read from `results`, so that a resumed run is the same as an uninterrupted one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from parmlip import construct
+from parmlip import report as reporting
+from parmlip.analysis.errors import compare_geometry
+from parmlip.config import Study
+from parmlip.crystal.distances import distances_to
+from parmlip.crystal.lattices import Lattice, lattice_named
+from parmlip.crystal.nearest import nearest_neighbours
+from parmlip.crystal.supercell import Supercell, build_supercell
+from parmlip.fit import design
+from parmlip.fit.dataset import Dataset, labelled
+from parmlip.fit.prediction import predict
+from parmlip.fit.sampling import sample
+from parmlip.io.hdf5 import Field
+from parmlip.io.results import Results
+from parmlip.mechanics.bulk import UnitCell
+from parmlip.mechanics.energy import MARGIN, Energy
+from parmlip.mechanics.memory import bytes_per_site, pairs_per_site, resident_bytes
+from parmlip.mechanics.relax import bulk_green, relax
+from parmlip.mechanics.stability import stability
+from parmlip.parallel.comm import on_root
+from parmlip.parallel.logs import timed
+from parmlip.potentials.ace import ACE
+from parmlip.potentials.base import SiteLaw
+from parmlip.units import GPA_PER_EV_A3
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, Field]
+Crystal = tuple[Lattice, float]
+
+
+def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The lattice constant and the simulation cell."""
+    of = None
+    if study.crystal.lattice is not None:
+        law = construct.reference_law(study)
+        of = construct.lattice(study, law)
+    cell = construct.supercell(study, study.simulation, of)
+    fields = {
+        "n_sites": Field(cell.n_sites, about="sites of the simulation cell"),
+        "dimension": Field(cell.dimension),
+        "cell": Field(cell.cell_cc, "A"),
+        "positions": Field(cell.positions_ac, "A", "reference configuration"),
+        "species": Field([cell.species[s] for s in cell.species_a]),
+    }
+    if of is not None:
+        fields["lattice_constant"] = Field(of[1], "A")
+        if of[0].name == "hcp":
+            fields["c_over_a"] = Field(float(of[0].cell_cc[2, 2]))
+        logger.info("lattice constant %.8f A, %d sites", of[1], cell.n_sites)
+    return fields
+
+
+def reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The reference law's perfect crystal: energy per site and elastic constants."""
+    of = _crystal(study, results)
+    if of is None:
+        return {"has_lattice": Field(False)}
+    return {"has_lattice": Field(True), **_bulk_fields(construct.reference_law(study), of, study)}
+
+
+def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Training and test configurations with the reference's energies, forces and virials.
+
+    Perfect cells ("homogeneous") are always among them: without them formation energies are not determined.
+    """
+    of, law = _crystal(study, results), construct.reference_law(study)
+    seed = study.run.seed
+    training, test = [], []
+    for number, table in enumerate(study.training):
+        name = table.name or f"training-{number + 1}"
+        cell = construct.supercell(study, table, of)
+        centre_ac = cell.positions_ac
+        if table.relax:
+            centre_ac = on_root(comm, f"relaxing {name}", _relaxed_positions, study, law, cell, name)
+        rattle = (table.rattle.amplitude, table.rattle.kind)
+        training += sample(cell, centre_ac, table.samples, *rattle, name=name, seed=seed, index=(number, 0))
+        test += sample(
+            cell, centre_ac, table.test_samples, *rattle, name=name, seed=seed, index=(number, 1), with_reference=False
+        )
+    if study.fit.homogeneous and of is not None:
+        table = study.training[0]
+        perfect = build_supercell(*of, table.repeats, study.crystal.species)
+        training += sample(
+            perfect, perfect.positions_ac, study.fit.homogeneous - 1, table.rattle.amplitude, table.rattle.kind,
+            name="homogeneous", seed=seed, index=(len(study.training), 0),
+        )  # fmt: skip
+    fields = {"training": Field(labelled(law, training, comm=comm, what="training labels").packed())}
+    if test:
+        fields["test"] = Field(labelled(law, test, comm=comm, what="test labels").packed())
+    return {
+        **fields,
+        "n_training": Field(len(training), about="configurations"),
+        "n_test": Field(len(test), about="configurations"),
+    }
+
+
+def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The surrogate's coefficients, and its errors on the training and the test configurations."""
+    basis = construct.ace_basis(study.surrogate, _species(study), _crystal(study, results))
+    training = Dataset.unpacked(results.read("label", "training"))
+    weights = {name: weight for name, weight in asdict(study.fit.weights).items() if weight > 0.0}
+    with timed("design"):
+        factors = design.build_factors(basis, training, tuple(weights), comm=comm)
+    by_type = {t.name or f"training-{i + 1}": t.weight for i, t in enumerate(study.training)}
+    with timed("least squares"):
+        solution = design.fit(
+            factors, weights, by_type,
+            tolerance=study.fit.tolerance, column_scaling=study.fit.column_scaling, comm=comm,
+        )  # fmt: skip
+    law = ACE(basis, solution.coefficients)
+    n_rows = comm.bcast(sum(f.n_rows for f in factors.values()))
+    fields = {
+        "basis": Field(basis.parameters()),
+        "coefficients": Field(solution.coefficients),
+        "n_basis": Field(basis.n_basis),
+        "rank": Field(solution.rank, about="numerical rank of the weighted, scaled design matrix"),
+        "n_observations": Field(n_rows, about="rows of the design matrix"),
+        "factors": Field(design.packed(factors), about="triangular factors by configuration type and observation"),
+        **_prediction_fields(predict(law, training, comm=comm), ""),
+    }
+    logger.info("%d functions, rank %d, %d rows", basis.n_basis, solution.rank, n_rows)
+    if results.read("label", "n_test"):
+        prediction = predict(law, Dataset.unpacked(results.read("label", "test")), comm=comm)
+        fields |= _prediction_fields(prediction, "test_")
+        fields["test_forces_reference"] = Field(prediction.force_reference_o, "eV/A")
+        fields["test_forces_surrogate"] = Field(prediction.force_o, "eV/A")
+        errors = prediction.errors
+        logger.info("test set: force RMSE %.3e eV/A, energy RMSE %.3e eV", errors.rmse_force, errors.rmse_energy)
+    of = _crystal(study, results)
+    return fields if of is None else {**fields, **_bulk_fields(law, of, study)}
+
+
+def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The reference's equilibrium in the simulation cell."""
+    return _equilibrium(study, results, comm, construct.reference_law(study), "reference", None)
+
+
+def relax_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The surrogate's equilibrium, sought from the reference's where that is known: the same basin is wanted."""
+    start_ad = results.read("relax_reference", "displacement") if "reference" in study.relax.laws else None
+    return _equilibrium(study, results, comm, construct.surrogate_law(results), "surrogate", start_ad)
+
+
+def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Geometry error in the stencil norm, errors of the relaxation energy and of the formation energy."""
+    of = _crystal(study, results)
+    cell = construct.supercell(study, study.simulation, of)
+    kind: Literal["voronoi", "nearest"] = "voronoi" if study.compare.neighbours == "voronoi" else "nearest"
+    u_ref, u_sur = (results.read(f"relax_{law}", "displacement") for law in ("reference", "surrogate"))
+    share_n = np.arange(comm.rank, cell.n_sites, comm.size)
+    pairs = nearest_neighbours(cell, kind, share_n)
+    geometry = compare_geometry(pairs, u_ref, u_sur, study.compare.same_basin, comm=comm)
+    energies = {law: results.read(f"relax_{law}", "energy") for law in ("reference", "surrogate")}
+    fields = {
+        "geometry_error": Field(geometry.error, "A", "||D u_ref - D u_sur||, stencil norm"),
+        "geometry_norm": Field(geometry.reference_norm, "A", "||D u_ref||"),
+        "geometry_error_relative": Field(geometry.relative),
+        "max_displacement_difference": Field(geometry.max_difference, "A"),
+        "same_basin": Field(geometry.same_basin),
+        "energy_reference": Field(energies["reference"], "eV", "E(u) - E(0)"),
+        "energy_surrogate": Field(energies["surrogate"], "eV", "E(u) - E(0)"),
+        "energy_error": Field(abs(energies["reference"] - energies["surrogate"]), "eV"),
+        "displacement_reference": Field(np.linalg.norm(u_ref, axis=1), "A"),
+        "displacement_surrogate": Field(np.linalg.norm(u_sur, axis=1), "A"),
+        "displacement_difference": Field(np.linalg.norm(u_ref - u_sur, axis=1), "A"),
+    }
+    if of is not None and study.simulation.defects:
+        centres = construct.defect_centres(study, study.simulation, of)
+        fields["distance"] = Field(distances_to(cell, centres), "A", "of each site to the nearest defect")
+    if all("formation_energy" in results.names(f"relax_{law}") for law in ("reference", "surrogate")):
+        formation = [float(results.read(f"relax_{law}", "formation_energy")) for law in ("reference", "surrogate")]
+        fields["formation_energy_reference"] = Field(formation[0], "eV")
+        fields["formation_energy_surrogate"] = Field(formation[1], "eV")
+        fields["formation_energy_error"] = Field(abs(formation[0] - formation[1]), "eV")
+    if not geometry.same_basin:
+        logger.warning("the surrogate relaxed into another basin: its errors are not those of this one")
+    logger.info("geometry error %.3e A, energy error %.3e eV", geometry.error, fields["energy_error"].value)
+    return fields
+
+
+def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Figures and the table at the end, from the result file alone."""
+
+    def draw() -> list[str]:
+        for line in reporting.table(results.path):
+            logger.info("%s", line)
+        if not study.report.figure:
+            return []
+        directory = Path(study.report.directory) if study.report.directory else results.path.parent
+        return [str(path) for path in reporting.draw(results.path, directory)]
+
+    figures = on_root(comm, "drawing figures", draw)
+    for path in figures:
+        logger.info("figure %s", path)
+    return {"figures": Field(figures)}
+
+
+def estimate(study: Study, n_ranks: int) -> list[str]:
+    """What the input asks for: sites, memory, size of the fit. Local; nothing large is allocated."""
+    law = construct.reference_law(study)
+    of = construct.lattice(study, law) if study.crystal.lattice is not None else None
+    lines = [] if of is None else [f"lattice constant {of[1]:.8f} A"]
+    if "simulation" in study.tables:
+        cell = construct.supercell(study, study.simulation, of)
+        lines.append(f"simulation cell: {cell.n_sites} sites")
+        for assembled, form in ((False, "matrix-free Hessian"), (True, "assembled Hessian")):
+            each = bytes_per_site(law, cell, MARGIN, assembled=assembled)
+            total = each * cell.n_sites / n_ranks
+            lines.append(
+                f"reference, {form}: {each / 1e3:.1f} kB a site, {total / 1e6:.0f} MB on each of {n_ranks} ranks, "
+                f"{pairs_per_site(cell, law.cutoff + MARGIN):.0f} pairs a site"
+            )
+    if "training" in study.tables:
+        sizes = [construct.supercell(study, t, of).n_sites for t in study.training]
+        rows = sum((t.samples + 1) * (1 + 3 * n) for t, n in zip(study.training, sizes, strict=True))
+        if of is not None:
+            perfect = of[0].n_basis * int(np.prod(study.training[0].repeats))
+            rows += study.fit.homogeneous * (1 + 3 * perfect)
+        for point in study.points() or (None,):
+            of_point = study if point is None else point.study
+            n_basis = construct.ace_basis(of_point.surrogate, _species(of_point), of).n_basis
+            lines.append(f"fit: {rows} rows, {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
+    return lines
+
+
+def _crystal(study: Study, results: Results) -> Crystal | None:
+    """Lattice and lattice constant as `build` found them; None for a structure file. Collective."""
+    if study.crystal.lattice is None:
+        return None
+    names = results.names("build")
+    ratio = results.read("build", "c_over_a") if "c_over_a" in names else None
+    return lattice_named(study.crystal.lattice, ratio), results.read("build", "lattice_constant")
+
+
+def _species(study: Study) -> tuple[str, ...]:
+    """All species of the input, sorted, so that the surrogate's order does not depend on that of the tables."""
+    tables: list[Any] = [*study.training, *([study.simulation] if "simulation" in study.tables else [])]
+    added = {d.species for t in tables for d in t.defects if d.species}
+    return tuple(sorted({*study.crystal.species, *added}))
+
+
+def _bulk_fields(law: SiteLaw, of: Crystal, study: Study) -> Fields:
+    """Energy per site, stress and elastic constants of a law's perfect crystal at the study's lattice constant."""
+    unit = UnitCell(law, *of, study.crystal.species)
+    clamped, relaxed = unit.stiffness()
+    d = unit.dimension
+    scale, units = (GPA_PER_EV_A3, "GPa") if d == 3 else (1.0, f"eV/A^{d}")
+    return {
+        "bulk_energy": Field(unit.energy / unit.n_basis, "eV", "per site of the perfect crystal"),
+        "bulk_stress": Field(unit.strain_gradient() / unit.volume * scale, units),
+        "elastic_constants_clamped": Field(clamped * scale, units, "Voigt order"),
+        "elastic_constants": Field(relaxed * scale, units, "Voigt order, inner displacements relaxed"),
+        "C11": Field(float(relaxed[0, 0] * scale), units),
+        **({"C12": Field(float(relaxed[0, 1] * scale), units)} if d > 1 else {}),
+        **({"C44" if d == 3 else "C66": Field(float(relaxed[-1, -1] * scale), units)} if d > 1 else {}),
+    }
+
+
+def _relaxed_positions(study: Study, law: SiteLaw, cell: Supercell, name: str) -> NDArray[np.float64]:
+    """Equilibrium of a training cell; one rank's work, so that it does not depend on how many there are."""
+    energy = Energy(law, cell, comm=MPI.COMM_SELF)
+    start = np.zeros((cell.n_sites, cell.dimension))
+    positions_ac = cell.positions_ac.copy()
+    positions_ac[:, : cell.dimension] += relax(energy, start, study.relax, what=f"training cell {name}").u_nd
+    return positions_ac
+
+
+def _equilibrium(
+    study: Study, results: Results, comm: MPI.Comm, law: SiteLaw, which: str, start_ad: NDArray[np.float64] | None
+) -> Fields:
+    """Relax the simulation cell with a law and say what was found."""
+    of = _crystal(study, results)
+    cell = construct.supercell(study, study.simulation, of)
+    before = resident_bytes(comm)
+    energy = Energy(law, cell, comm=comm)
+    estimate = bytes_per_site(law, cell, energy.margin, assembled=study.relax.hessian == "assembled")
+    shape = (energy.sites.n_owned, energy.dimension)
+    start_nd = np.zeros(shape) if start_ad is None else energy.sites.restrict(start_ad)
+    green = bulk_green(energy)
+    found = relax(energy, start_nd, study.relax, green=green, what=f"{which} equilibrium")
+    with timed("stability"):
+        modes = stability(energy, found.u_nd, green)
+    if not modes.stable:
+        logger.warning("the %s's state is not a minimum: lowest eigenvalue %.3e", which, modes.lowest[0])
+    memory = (resident_bytes(comm) - before) / cell.n_sites
+    logger.info("memory: %.1f kB a site (estimate %.1f)", memory / 1e3, estimate / 1e3)
+    fields = {
+        "displacement": Field(energy.sites.gather(found.u_nd), "A", "global site order"),
+        "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
+        "energy": Field(found.energy, "eV", "E(u) - E(0)"),
+        "max_force": Field(found.max_force, "eV/A"),
+        "iterations": Field(found.iterations),
+        "inner_iterations": Field(np.array(found.inner_iterations)),
+        "stable": Field(modes.stable),
+        "lowest_eigenvalue": Field(modes.lowest[0], "" if modes.relative else "eV/A^2", "relative to the bulk's"),
+        "memory_per_site": Field(memory, "B", "growth of the resident memory of all ranks"),
+        "memory_per_site_estimate": Field(estimate, "B"),
+    }
+    if of is not None and len(set(study.crystal.species)) == 1 and len(cell.species) == 1:
+        unit = UnitCell(law, *of, study.crystal.species)
+        excess_n = energy.site_energies(np.zeros(shape)) - unit.energy / unit.n_basis
+        unrelaxed = comm.allreduce(math.fsum(excess_n))
+        fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
+        fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")
+        logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
+    return fields
+
+
+def _prediction_fields(prediction: Any, prefix: str) -> Fields:
+    units = {"energy": "eV", "force": "eV/A"}
+    return {
+        prefix + name: Field(value, next((u for word, u in units.items() if word in name and name[:2] != "n_"), ""))
+        for name, value in asdict(prediction.errors).items()
+        if not (isinstance(value, float) and math.isnan(value))
+    }
