@@ -1,0 +1,253 @@
+"""Figures of a result file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.errors import DataError
+from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.report.sweep import THEORY, Sweep, read_sweep
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RealArray = NDArray[np.float64]
+
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+BLUE, VERMILLION, GREEN, ORANGE, GREY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#7F7F7F"
+RESOLUTION: Final = 150  # dots per inch
+STYLE: Final[dict[Any, Any]] = {
+    "font.size": 11, "axes.titlesize": 11, "axes.labelsize": 12, "legend.fontsize": 9.5, "xtick.labelsize": 10.5,
+    "ytick.labelsize": 10.5, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True,
+    "grid.color": "#E4E4E4", "grid.linewidth": 0.7, "axes.axisbelow": True, "legend.framealpha": 0.9,
+    "legend.edgecolor": "none", "lines.linewidth": 1.6, "pdf.fonttype": 42, "mathtext.default": "regular",
+}  # fmt: skip
+MOST_POINTS: Final = 6000  # dots in a scatter; more are thinned evenly
+NAMES: Final = {
+    "geometry_error": r"geometry  $\|Du_{ref} - Du_{sur}\|$",
+    "energy_error": r"relaxation energy  $E(u) - E(0)$",
+    "formation_energy_error": r"formation energy  $E_f$",
+}
+
+
+def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
+    """Draw all figures that the results allow; the files that were written.
+
+    `<stem>_errors`: of a sweep, errors against force RMSE with fitted slopes and the theory's. `<stem>_summary`: forces
+    on the test set and the displacement fields (of a sweep the point with the least force RMSE).
+
+    Parameters
+    ----------
+    path : Path
+        Result file.
+    directory : Path
+        Where the figures go; made if it is not there.
+    formats : endings that matplotlib writes, such as "png" and "pdf"
+
+    Raises
+    ------
+    DataError
+        The file cannot be read, or a figure cannot be written.
+    """
+    import matplotlib as mpl  # half a second that only a report needs
+
+    written: list[Path] = []
+    with mpl.rc_context(STYLE):
+        sweep = read_sweep(path)
+        if sweep is not None:
+            written += _save(_errors_figure(sweep), directory, f"{Path(path).stem}_errors", formats)
+        summary = _summary_figure(path)
+        if summary is not None:
+            written += _save(summary, directory, f"{Path(path).stem}_summary", formats)
+    return written
+
+
+def _save(figure: Figure, directory: Path, stem: str, formats: Sequence[str]) -> list[Path]:
+    paths = [Path(directory) / f"{stem}.{ending}" for ending in formats]
+    try:
+        Path(directory).mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            figure.savefig(path, dpi=RESOLUTION)
+    except OSError as error:
+        raise DataError(f"cannot write a figure to {directory}: {error.strerror or error}") from error
+    return paths
+
+
+def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * n, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, list(np.ravel(figure.subplots(1, n)))
+
+
+def _errors_figure(sweep: Sweep) -> Figure:
+    figure, (left, right) = _panels(2, 5.4, 4.4)
+    _error_panel(left, sweep, {"geometry_error": (BLUE, "o")})
+    left.set_ylabel(r"geometry error ($\mathrm{\AA}$)")
+    left.set_title("Geometry")
+    _error_panel(right, sweep, {"energy_error": (VERMILLION, "s"), "formation_energy_error": (GREEN, "^")})
+    right.set_ylabel("energy error (eV)")
+    right.set_title("Energy")
+    for axes in (left, right):
+        axes.set_xlabel(f"force RMSE, {'test' if sweep.test else 'training'} set (eV/$\\mathrm{{\\AA}}$)")
+    figure.text(0.995, 0.005, f"labels: {sweep.what}", ha="right", va="bottom", fontsize=8, color=GREY)
+    figure.get_layout_engine().set(rect=(0.0, 0.03, 1.0, 0.97))  # type: ignore[union-attr, call-arg]
+    return figure
+
+
+def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) -> None:
+    """Points, fitted lines and theory lines of some errors; other basins are hollow and grey."""
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    for number, (quantity, (colour, marker)) in enumerate(shown.items()):
+        error = sweep.errors[quantity]
+        use = sweep.usable(quantity)
+        if not use.any() and not (np.isfinite(error) & (error > 0.0)).any():
+            continue
+        slope = sweep.slope(quantity)
+        name = NAMES[quantity]
+        if slope is not None:
+            x = np.array([sweep.rmse[use].min() / 1.25, sweep.rmse[use].max() * 1.25])
+            spread = f" $\\pm$ {slope.standard_error:.2f}" if slope.n > 2 else ""
+            axes.plot(x, slope.at(x), color=colour, label=f"fit, slope {slope.slope:.2f}{spread}")
+            if quantity in THEORY:
+                centre = np.exp(np.log(sweep.rmse[use]).mean())
+                line = slope.at(centre) * (x / centre) ** THEORY[quantity]
+                axes.plot(x, line, "--", color=GREY, label=f"theory, slope {THEORY[quantity]}", zorder=1.5)
+        axes.plot(sweep.rmse[use], error[use], marker, color=colour, markersize=7, markeredgecolor="white", label=name)
+        other = ~sweep.same_basin & (error > 0.0)
+        if other.any():
+            axes.plot(sweep.rmse[other], error[other], marker, markersize=7, markerfacecolor="none",
+                      markeredgecolor=GREY, label="another basin" if number == 0 else None)  # fmt: skip
+        if number == 0:
+            for text, x_point, y_point in zip(sweep.labels, sweep.rmse, error, strict=True):
+                if np.isfinite(y_point) and y_point > 0.0:
+                    axes.annotate(text, (x_point, y_point), (0, 7), textcoords="offset points", ha="center", fontsize=9)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="upper left")
+    axes.margins(0.08, 0.22)
+
+
+def _summary_figure(path: Path) -> Figure | None:
+    """Forces on the test set, their errors, and displacements against the distance from the defects."""
+    point = _best_point(path)
+    forces = _arrays(path, "train", ("test_forces_reference", "test_forces_surrogate"), point)
+    fields = _arrays(
+        path, "compare",
+        ("distance", "displacement_reference", "displacement_surrogate", "displacement_difference"), point,
+    )  # fmt: skip
+    n = (2 if forces else 0) + (1 if fields else 0)
+    if n == 0:
+        return None
+    figure, panels = _panels(n, 4.6, 4.2)
+    if forces:
+        _parity_panel(panels[0], *forces)
+        _force_error_panel(panels[1], *forces)
+    if fields:
+        names = ResultFile(path).names("build", None)
+        dimension = int(ResultFile(path).read("build", "dimension")) if "dimension" in names else 3
+        _displacement_panel(panels[-1], *fields, dimension=dimension)
+    if point is not None:
+        swept = ResultFile(path).points()[point]
+        figure.suptitle(", ".join(f"{key} = {value}" for key, value in swept.items()), fontsize=10, color=GREY)
+    return figure
+
+
+def _best_point(path: Path) -> int | None:
+    """The compared sweep point with the least force RMSE; None without a sweep."""
+    values = scalars(path)
+    points = range(len(ResultFile(path).points()))
+    for key in ("train.test_rmse_force", "train.rmse_force"):
+        found = {i: float(values[f"sweep.{i}.{key}"]) for i in points if f"sweep.{i}.{key}" in values}
+        compared = {i: rmse for i, rmse in found.items() if f"sweep.{i}.compare.geometry_error" in values}
+        if found:
+            return min(compared or found, key=lambda i: (compared or found)[i])
+    return points[0] if len(points) else None
+
+
+def _arrays(path: Path, stage: str, names: Sequence[str], point: int | None) -> list[RealArray]:
+    """Results of a stage at a sweep point (or once for all); empty unless all are there."""
+    results = ResultFile(path)
+    place = point if point is not None and results.complete(stage, point) else None
+    if not set(names) <= set(results.names(stage, place)):
+        return []
+    return [np.asarray(results.read(stage, name, place), dtype=float) for name in names]
+
+
+def _parity_panel(axes: Axes, reference: RealArray, surrogate: RealArray) -> None:
+    thin = _thinned(len(reference))
+    limit = 1.05 * float(np.abs(np.concatenate([reference, surrogate])).max(initial=1e-12))
+    axes.plot([-limit, limit], [-limit, limit], "--", color=GREY, linewidth=1.0)
+    axes.plot(reference[thin], surrogate[thin], ".", color=BLUE, markersize=3, alpha=0.5, rasterized=True)
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title="Forces on the test set")
+    axes.set_aspect("equal")
+    axes.set_xlabel(r"reference (eV/$\mathrm{\AA}$)")
+    axes.set_ylabel(r"surrogate (eV/$\mathrm{\AA}$)")
+    axes.locator_params(nbins=6)
+
+
+def _force_error_panel(axes: Axes, reference: RealArray, surrogate: RealArray) -> None:
+    error = np.abs(surrogate - reference)
+    positive = error[error > 0.0]
+    rmse, largest = float(np.sqrt(np.mean(error**2))), float(error.max(initial=0.0))
+    axes.set_xscale("log")
+    if len(positive):
+        low = max(float(np.quantile(positive, 0.005)), 1e-6 * largest)
+        axes.hist(np.clip(positive, low, None), np.geomspace(low, largest * 1.001, 41).tolist(), color=BLUE, alpha=0.75)
+        axes.axvline(rmse, color=VERMILLION, label=f"RMSE {rmse:.2e}")
+        axes.axvline(largest, color=VERMILLION, linestyle=":", label=f"maximum {largest:.2e}")
+        axes.legend(loc="upper left")
+        axes.set_ylim(top=1.25 * axes.get_ylim()[1])
+    axes.set_xlabel(r"|force error| (eV/$\mathrm{\AA}$)")
+    axes.set_ylabel("components")
+    axes.set_title("Force errors")
+
+
+def _displacement_panel(
+    axes: Axes,
+    distance: RealArray,
+    reference: RealArray,
+    surrogate: RealArray,
+    difference: RealArray,
+    *,
+    dimension: int,
+) -> None:
+    """|u| of both laws and |u_ref - u_sur| against distance; the guide is the decay r^(1 - d) of a point defect."""
+    order = np.argsort(distance, kind="stable")
+    order = order[distance[order] > 0.0]
+    order = order[_thinned(len(order))]
+    r = distance[order]
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    shown = [(reference, BLUE, "o", 4.5, "reference"), (surrogate, ORANGE, ".", 3.5, "surrogate"),
+             (difference, VERMILLION, "x", 3.0, "difference")]  # fmt: skip
+    for u, colour, marker, size, name in shown:
+        positive = u[order] > 0.0
+        axes.plot(r[positive], u[order][positive], marker, color=colour, markersize=size, alpha=0.55, linestyle="none",
+                  markeredgewidth=0.7, label=name, rasterized=True)  # fmt: skip
+    far = (r <= 0.5 * r.max(initial=0.0)) & (reference[order] > 0.0)
+    if dimension > 1 and far.any():
+        level = np.exp(np.mean(np.log(reference[order][far] * r[far] ** (dimension - 1))))
+        ends = np.array([r.min(), r.max()])
+        axes.plot(ends, 3.0 * level * ends ** (1.0 - dimension), "--", color=GREY, label=f"$r^{{{1 - dimension}}}$")
+    from matplotlib.ticker import NullFormatter, ScalarFormatter
+
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(ScalarFormatter() if len(r) and r.max() < 10 * r.min() else NullFormatter())
+    axes.set_xlabel(r"distance from the defects ($\mathrm{\AA}$)")
+    axes.set_ylabel(r"displacement ($\mathrm{\AA}$)")
+    axes.set_title("Displacement fields")
+    axes.legend(loc="lower left", markerscale=1.5)
+
+
+def _thinned(n: int) -> slice:
+    """Every so many of n, so that a scatter stays small."""
+    return slice(None, None, max(1, -(-n // MOST_POINTS)))

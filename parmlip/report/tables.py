@@ -1,0 +1,96 @@
+"""Results as lines of text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from parmlip.io.hdf5 import ResultFile, scalar_fields, scalars
+from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, key_at, read_sweep
+
+
+def table(path: Path) -> list[str]:
+    """Lines of text: for a sweep a row for each point and the fitted slopes, else one line for each result.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
+    points = ResultFile(path).points()
+    return _sweep_table(path, points) if points else _single_table(path)
+
+
+# Heading, key and format of the columns of a sweep.
+COLUMNS: Final = (
+    ("functions", "train.n_basis", "{:d}"),
+    ("rank", "train.rank", "{:d}"),
+    ("energy RMSE", "train.test_rmse_energy", "{:.3e}"),
+    ("force RMSE", "train.test_rmse_force", "{:.3e}"),
+    ("geometry error", "compare.geometry_error", "{:.3e}"),
+    ("energy error", "compare.energy_error", "{:.3e}"),
+    ("E_f error", "compare.formation_energy_error", "{:.3e}"),
+    ("same basin", "compare.same_basin", "{}"),
+)
+UNITS: Final = {
+    "energy RMSE": "eV/cell",
+    "force RMSE": "eV/A",
+    "geometry error": "A",
+    "energy error": "eV",
+    "E_f error": "eV",
+}
+
+
+def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
+    values = scalars(path)
+    swept = list(dict.fromkeys(key for point in points for key in point))
+    rows = [[*swept], [""] * len(swept), *([str(point.get(key, "")) for key in swept] for point in points)]
+    lacks_test = not any(key.endswith("train.test_rmse_force") for key in values)
+    for heading, test_key, form in COLUMNS:
+        key = test_key.replace("test_", "") if lacks_test else test_key
+        found = [values.get(key_at(values, i, key)) for i in range(len(points))]
+        if any(value is not None for value in found):
+            rows[0].append(heading)
+            rows[1].append(UNITS.get(heading, ""))
+            for row, value in zip(rows[2:], found, strict=True):
+                row.append("-" if value is None else _yes(form.format(value)))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(2, "-" * max(len(line) for line in lines))
+    return lines + _slope_lines(read_sweep(path))
+
+
+def _slope_lines(sweep: Sweep | None) -> list[str]:
+    if sweep is None:
+        return []
+    lines = []
+    for quantity, name in QUANTITIES.items():
+        slope = sweep.slope(quantity)
+        if slope is not None:
+            low, high = slope.interval()
+            spread = f", 95 % interval {low:.2f} to {high:.2f}" if slope.n > 2 else ""
+            theory = f"; theory {THEORY[quantity]}" if quantity in THEORY else ""
+            lines.append(f"{name} ~ (force RMSE)^{slope.slope:.2f} over {slope.n} points{spread}{theory}")
+    others = int(np.count_nonzero(~sweep.same_basin))
+    if others:
+        lines.append(f"{others} point{'s' if others > 1 else ''} in another basin, not in the fits")
+    return lines
+
+
+def _single_table(path: Path) -> list[str]:
+    rows = [
+        (key, f"{value:.8g}" if isinstance(value, float) else _yes(str(value)), units)
+        for key, value, units in scalar_fields(path)
+        if key.count(".") == 1
+    ]
+    if not rows:
+        return ["no results yet"]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return [f"{key:<{widths[0]}}  {value:>{widths[1]}}  {units}".rstrip() for key, value, units in rows]
+
+
+def _yes(text: str) -> str:
+    return {"True": "yes", "False": "no"}.get(text, text)
