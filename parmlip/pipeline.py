@@ -149,10 +149,6 @@ def check_chain(study: Study, done: frozenset[str] = frozenset(), stages: Mappin
                 raise ConfigError(f'missing table {brackets}: stage "{step.stage}" needs it')
     if not chosen:
         raise ConfigError(f"[run] stages = {show(list(asked))}: there is nothing to do")
-    tables = {table for name in chosen for table in stages[name].tables}
-    for dotted in study.sweep:
-        if not {dotted, dotted.split(".")[0]} & tables:
-            raise ConfigError(f"[sweep] {dotted}: no stage of {show(list(asked))} depends on it")
 
 
 def _all_needs(stage: str, study: Study, stages: Mapping[str, Stage]) -> set[str]:

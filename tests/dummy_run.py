@@ -1,11 +1,12 @@
 """A program for tests of the command line: `parmlip` with stages that compute little and go wrong on request.
 
-The variable DUMMY_FAULT is `stage:what:rank`; `what` is one of FAULTS.
+The variable DUMMY_FAULT is `stage:what:rank` (see `fault`), DUMMY_LIMIT the largest size of a file in bytes.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -54,7 +55,7 @@ def stage(name, values):
 
 
 dummy = types.ModuleType("parmlip.stages")
-dummy.estimate = lambda study: ["memory: little"]
+dummy.estimate = lambda study, n_ranks: ["memory: little"]
 dummy.build = stage("build", lambda study, results: {"n_sites": 53, "x": np.arange(6.0).reshape(2, 3)})
 dummy.reference = stage("reference", lambda study, results: {"energy": float(results.read("build", "x").sum())})
 dummy.label = stage("label", lambda study, results: {"forces": results.read("build", "x") * 1.1})
@@ -73,10 +74,13 @@ dummy.compare = stage(
     },
 )
 dummy.report = stage("report", lambda study, results: {"n_points": len(results.points())})
-dummy.evaluate = lambda study, structures, law, results, comm, hessian: structures
 sys.modules["parmlip.stages"] = dummy
+sys.modules["parmlip.evaluate"] = types.ModuleType("parmlip.evaluate")
+sys.modules["parmlip.evaluate"].evaluate = lambda study, structures, law, results, comm, hessian: structures
 
 if __name__ == "__main__":
     from parmlip.cli import main
 
+    if os.environ.get("DUMMY_LIMIT"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["DUMMY_LIMIT"]), resource.RLIM_INFINITY))
     sys.exit(main())

@@ -29,11 +29,12 @@ def read_structures(path: Path) -> list[Atoms]:
     GeometryError
         A position or a cell is not finite, or a periodic direction has no cell vector.
     """
+    # parallel=False: ASE finds mpi4py and would broadcast from its rank 0 to ranks that do not come here
     path = Path(path)
     if not path.is_file():
         raise DataError(f"structure file {path} does not exist")
     try:
-        structures = ase.io.read(path, index=":")
+        structures = ase.io.read(path, index=":", parallel=False)
     except Exception as error:  # readers of ASE raise whatever their parsing raises
         raise DataError(f"structure file {path} cannot be read: {' '.join(str(error).split())}") from error
     if not structures:
@@ -84,7 +85,7 @@ def write_structures(path: Path, structures: Sequence[Atoms]) -> None:
     path = Path(path)
     part = path.with_name(f".{path.name}.part")
     try:
-        ase.io.write(part, list(structures), format="extxyz")
+        ase.io.write(part, list(structures), format="extxyz", parallel=False)
         os.replace(part, path)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror or error}") from error
