@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shlex
 import sys
@@ -67,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code, the same on every rank."""
     world = MPI.COMM_WORLD
     arguments = list(sys.argv[1:] if argv is None else argv)
-    # PETSc would take SIGTERM and others for itself
+    # PETSc takes SIGTERM and others for itself where its MPI is not Open MPI
     os.environ["PETSC_OPTIONS"] = (os.environ.get("PETSC_OPTIONS", "") + " -no_signal_handler").strip()
     last_word = world.Dup()
     outcome = Outcome(0)
@@ -213,19 +214,18 @@ def _report(arguments: list[str], comm: MPI.Comm) -> int:
     options = parser.parse_args(arguments)
 
     def work() -> list[str]:
-        from parmlip.io.hdf5 import scalar_fields
+        from parmlip.io.hdf5 import scalars
 
-        fields = scalar_fields(options.results)
         if options.json:
-            values = {key: None if value != value else value for key, value, _ in fields}  # JSON has no NaN
-            return [json.dumps(values, indent=1, allow_nan=False)]
-        from parmlip.report import draw
+            found = scalars(options.results)
+            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
+            return [json.dumps(finite, indent=1, allow_nan=False)]
+        from parmlip.report import draw, table
 
         directory = options.output or options.results.parent
         if not directory.is_dir():
             raise ConfigError(f"-o {directory}: there is no such directory")
-        width = max((len(key) for key, _, _ in fields), default=0)
-        lines = [f"{key:<{width}}  {_number(value)} {unit}".rstrip() for key, value, unit in fields]
+        lines = table(options.results)
         return [*lines, *(f"figure {path}" for path in draw(options.results, directory))]
 
     _tell(comm, *on_root(comm, "reporting", work))
@@ -291,7 +291,3 @@ def _doctor(arguments: list[str], comm: MPI.Comm) -> int:
 VERBS: Final[dict[str, Callable[[list[str], MPI.Comm], int]]] = {
     "evaluate": _evaluate, "report": _report, "info": _info, "template": _template, "doctor": _doctor,
 }  # fmt: skip
-
-
-def _number(value: Any) -> str:
-    return f"{value:.8g}" if isinstance(value, float) else str(value)
