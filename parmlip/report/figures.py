@@ -105,35 +105,50 @@ def _errors_figure(sweep: Sweep) -> Figure:
 
 def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) -> None:
     """Points, fitted lines and theory lines of some errors; other basins are hollow and grey."""
+    from matplotlib.lines import Line2D
+
     axes.set_xscale("log")
     axes.set_yscale("log")
-    for number, (quantity, (colour, marker)) in enumerate(shown.items()):
-        error = sweep.errors[quantity]
-        use = sweep.usable(quantity)
-        if not use.any() and not (np.isfinite(error) & (error > 0.0)).any():
-            continue
-        slope = sweep.slope(quantity)
+    legend: list[Line2D] = []
+    lowest = np.full(len(sweep.rmse), np.inf)
+    for quantity, (colour, marker) in shown.items():
+        error, use, slope = sweep.errors[quantity], sweep.usable(quantity), sweep.slope(quantity)
+        other = ~sweep.same_basin & (error > 0.0)
+        lowest = np.where(use | other, np.minimum(lowest, error), lowest)
         name = NAMES[quantity]
         if slope is not None:
             x = np.array([sweep.rmse[use].min() / 1.25, sweep.rmse[use].max() * 1.25])
-            spread = f" $\\pm$ {slope.standard_error:.2f}" if slope.n > 2 else ""
-            axes.plot(x, slope.at(x), color=colour, label=f"fit, slope {slope.slope:.2f}{spread}")
-            if quantity in THEORY:
-                centre = np.exp(np.log(sweep.rmse[use]).mean())
-                line = slope.at(centre) * (x / centre) ** THEORY[quantity]
-                axes.plot(x, line, "--", color=GREY, label=f"theory, slope {THEORY[quantity]}", zorder=1.5)
-        axes.plot(sweep.rmse[use], error[use], marker, color=colour, markersize=7, markeredgecolor="white", label=name)
-        other = ~sweep.same_basin & (error > 0.0)
-        if other.any():
-            axes.plot(sweep.rmse[other], error[other], marker, markersize=7, markerfacecolor="none",
-                      markeredgecolor=GREY, label="another basin" if number == 0 else None)  # fmt: skip
-        if number == 0:
-            for text, x_point, y_point in zip(sweep.labels, sweep.rmse, error, strict=True):
-                if np.isfinite(y_point) and y_point > 0.0:
-                    axes.annotate(text, (x_point, y_point), (0, 7), textcoords="offset points", ha="center", fontsize=9)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(loc="upper left")
-    axes.margins(0.08, 0.22)
+            axes.plot(x, slope.at(x), color=colour)
+            name += f": slope {slope.slope:.2f}" + (f" $\\pm$ {slope.standard_error:.2f}" if slope.n > 2 else "")
+        if use.any():
+            axes.plot(sweep.rmse[use], error[use], marker, color=colour, markersize=7, markeredgecolor="white")
+            width = 1.6 if slope is not None else 0.0
+            legend.append(Line2D([], [], color=colour, marker=marker, linewidth=width, label=name))
+        if slope is not None and quantity in THEORY:
+            centre = np.exp(np.log(sweep.rmse[use]).mean())
+            theory = slope.at(centre) * (x / centre) ** THEORY[quantity]
+            legend += axes.plot(x, theory, "--", color=GREY, label=f"theory: slope {THEORY[quantity]}", zorder=1.5)
+        axes.plot(sweep.rmse[other], error[other], marker, markersize=7, markerfacecolor="none", markeredgecolor=GREY)
+    if not sweep.same_basin.all():
+        legend.append(
+            Line2D(
+                [],
+                [],
+                marker="o",
+                markerfacecolor="none",
+                markeredgecolor=GREY,
+                linestyle="none",
+                label="another basin",
+            )
+        )
+    for text, x_point, y_point in zip(sweep.labels, sweep.rmse, lowest, strict=True):
+        if np.isfinite(y_point):
+            axes.annotate(text, (x_point, y_point), (0, -16), textcoords="offset points", ha="center", fontsize=9.5)
+    if legend:
+        axes.legend(handles=legend, loc="upper left")
+    else:
+        _nothing(axes)
+    axes.margins(0.08, 0.2)
 
 
 def _summary_figure(path: Path) -> Figure | None:
@@ -206,6 +221,8 @@ def _force_error_panel(axes: Axes, reference: RealArray, surrogate: RealArray) -
         axes.axvline(largest, color=VERMILLION, linestyle=":", label=f"maximum {largest:.2e}")
         axes.legend(loc="upper left")
         axes.set_ylim(top=1.25 * axes.get_ylim()[1])
+    else:
+        _nothing(axes)
     axes.set_xlabel(r"|force error| (eV/$\mathrm{\AA}$)")
     axes.set_ylabel("components")
     axes.set_title("Force errors")
@@ -236,16 +253,23 @@ def _displacement_panel(
     far = (r <= 0.5 * r.max(initial=0.0)) & (reference[order] > 0.0)
     if dimension > 1 and far.any():
         level = np.exp(np.mean(np.log(reference[order][far] * r[far] ** (dimension - 1))))
-        ends = np.array([r.min(), r.max()])
+        ends = np.array([max(r.min(), 0.05 * r.max()), r.max()])
         axes.plot(ends, 3.0 * level * ends ** (1.0 - dimension), "--", color=GREY, label=f"$r^{{{1 - dimension}}}$")
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    axes.xaxis.set_major_formatter(ScalarFormatter())
-    axes.xaxis.set_minor_formatter(ScalarFormatter() if len(r) and r.max() < 10 * r.min() else NullFormatter())
+    if len(r) and r.min() > 0.5:  # a decade or so: plain numbers
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(r"distance from the defects ($\mathrm{\AA}$)")
     axes.set_ylabel(r"displacement ($\mathrm{\AA}$)")
     axes.set_title("Displacement fields")
     axes.legend(loc="lower left", markerscale=1.5)
+
+
+def _nothing(axes: Axes) -> None:
+    """Say why a panel is empty: zero has no place on a logarithmic axis."""
+    axes.text(0.5, 0.5, "all errors are zero", ha="center", va="center", color=GREY, transform=axes.transAxes)
 
 
 def _thinned(n: int) -> slice:
