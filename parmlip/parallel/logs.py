@@ -7,6 +7,8 @@ the log file, other ranks tell only errors, with their number.
 from __future__ import annotations
 
 import logging
+import os
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -72,7 +74,7 @@ class Progress:
         self.total = total
         self.count = 0
         self._tells = comm.rank == 0
-        self._live = self._tells and sys.stdout.isatty()
+        self._live = self._tells and _on_terminal()
         self._cadence = 0.2 if self._live else cadence
         self._begin = self._last = time.monotonic()
 
@@ -107,6 +109,17 @@ class Progress:
         if self._live:
             sys.stdout.write("\r\x1b[K")
             sys.stdout.flush()
+
+
+def _on_terminal() -> bool:
+    """Whether somebody watches. Open MPI gives ranks a pseudo-terminal even when its output goes to a file."""
+    if not sys.stdout.isatty() or "OMPI_COMM_WORLD_SIZE" not in os.environ:
+        return sys.stdout.isatty()
+    try:
+        mpirun = os.stat(f"/proc/{os.getppid()}/fd/1")
+    except OSError:
+        return False
+    return stat.S_ISCHR(mpirun.st_mode) and os.major(mpirun.st_rdev) in (4, *range(136, 144))  # tty, pts
 
 
 @contextmanager
