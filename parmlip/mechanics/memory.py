@@ -12,8 +12,8 @@ from parmlip.crystal.supercell import Supercell
 from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.eam import EAM
 
-# Bytes per pair: neighbour number, species and reference vector are kept; vectors and the changes of vectors and gradient
-# live while a Hessian is applied.
+# Bytes per pair: neighbour number, species and reference vector are kept; vectors, their change and that of the
+# gradient live while a Hessian is applied.
 _LISTS = 8 + 8 + 24
 _VECTORS = 24 + 24 + 24
 _FACTORS = 24 + 3 * 8  # of EAM's linearisation: unit vector and three scalars

@@ -56,7 +56,7 @@ class Halo:
         MPI.Request.Waitall(requests)
 
     def reverse_add(self, x_m: NDArray[Any]) -> None:
-        """Add the ghosts of `x_m` to their owners' values; ghosts keep what they hold. The transpose of `forward`.
+        """Add the ghosts of `x_m` to their owners' values, the transpose of `forward`; ghosts keep what they hold.
 
         Collective on ``comm``. The order of the additions is that of the ranks, so that repeated calls agree to the bit.
         """

@@ -75,11 +75,11 @@ def build_product_list(couplings: Couplings) -> ProductList:
     place_m = np.array([entry if is_linear else n_x + rank[entry] for is_linear, entry in place], np.int64)
     ends = np.array(list(pairs), np.int64).reshape(-1, 2)
     tables = ProductTables(
-        left_p=np.ascontiguousarray(ends[:, 0]),
-        right_p=np.ascontiguousarray(ends[:, 1]),
-        row_u=row_u.astype(np.int64),
+        left_p=ends[:, 0].astype(np.uint32),
+        right_p=ends[:, 1].astype(np.uint32),
+        row_u=row_u.astype(np.uint32),
         first_u=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-        column_t=np.ascontiguousarray(edges[:, 1]),
+        column_t=edges[:, 1].astype(np.uint32),
     )
     function_t = np.repeat(np.arange(len(couplings.slots_k)), np.diff(couplings.first_k))
     return ProductList(tables, n_x, len(edges), place_m[of_term.ravel()], function_t, couplings.coefficient_t)

@@ -96,7 +96,6 @@ class _Reader:
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
         self.done = 0  # lines taken; hence the number of the line last taken
-        self.rest: list[str] = []  # words of that line not yet taken
 
     def fail(self, message: str) -> NoReturn:
         raise DataError(f"{self.path}, line {self.done}: {message}")
@@ -126,26 +125,21 @@ class _Reader:
         return value
 
     def numbers(self, n: int, what: str) -> NDArray[np.float64]:
-        """The next n numbers, over as many lines as they take."""
+        """The next n numbers: whole lines, as many as they take."""
         values: list[float] = []
         while len(values) < n:
             expected = f"number {len(values) + 1} of the {n} of {what}"
-            words = self.rest or self.next_words(expected)
-            take = words[: n - len(values)]
-            self.rest = words[len(take) :]
-            try:
-                values += map(float, take)
-            except ValueError:
-                values += [self.number(word, expected) for word in take]
-        array = np.array(values)
-        if not np.isfinite(array).all():
-            self.fail(f"number {np.flatnonzero(~np.isfinite(array))[0] + 1} of the {n} of {what} is not finite")
-        return array
+            words = self.next_words(expected)
+            if len(words) > n - len(values):
+                self.fail(
+                    f"{len(words)} words on this line, of which {n - len(values)} can belong to the {n} numbers of "
+                    f"{what}; do the counts of line 5 fit the tables?"
+                )
+            values += [self.number(word, expected) for word in words]
+        return np.array(values)
 
     def numbers_follow(self) -> bool:
         """Whether the next line that is not blank holds nothing but numbers."""
-        if self.rest:
-            return True
         for line in self.lines[self.done :]:
             if line.strip():
                 try:
@@ -157,11 +151,9 @@ class _Reader:
 
     def end(self) -> None:
         """Nothing but blank lines may follow."""
-        words = self.rest
-        while not words and self.done < len(self.lines):
-            words = self.next_line("").split()
-        if words:
-            self.fail(f"{words[0][:40]!r} stands after the last table; the counts of line 5 and the tables disagree")
+        while self.done < len(self.lines):
+            if words := self.next_line("").split():
+                self.fail(f"{words[0][:40]!r} stands after the last table; do the counts of line 5 fit the tables?")
 
 
 def _float(word: str) -> float:
@@ -209,8 +201,6 @@ def _counts(table: _Reader) -> tuple[int, float, int, float, float]:
 def _element_line(table: _Reader, symbol: str) -> None:
     """Atomic number (often wrong), mass, lattice constant and lattice of an element: looked at to find lost numbers."""
     expected = f"the line of {symbol}: atomic number, mass, lattice constant, lattice"
-    if table.rest:
-        table.fail(f"{table.rest[0][:40]!r} stands after the last number of a table; expected {expected} on a new line")
     words = table.next_words(expected)
     if len(words) < 2 or not words[0].isdigit() or (len(words) > 3 and words[3][0] in "+-.0123456789"):
         table.fail(f"{' '.join(words)[:60]!r} was found; expected {expected}; do the counts of line 5 fit the tables?")

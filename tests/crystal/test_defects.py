@@ -55,7 +55,8 @@ def test_a_named_interstitial_adds_one_site_that_is_not_too_close_to_any_host(na
         at = tuple(basis + np.array([1.0, 2.0, 1.0]) * (np.arange(3) < d))
         result = apply_defects(supercell, [Interstitial("X", site=site, at=at)])
         assert result.n_sites == supercell.n_sites + 1
-        assert result.grid.number_a[-1] == -1 and np.array_equal(result.grid.number_a[:-1], supercell.grid.number_a)
+        assert result.grid.number_a[-1] == -1
+        assert np.array_equal(result.grid.number_a[:-1], supercell.grid.number_a)
         assert result.species[result.species_a[-1]] == "X"
         nearest = distances_around(result, result.n_sites - 1, 3.0)[0] / (3.0 * nearest_distance(LATTICES[name]))
         assert CLOSEST < nearest < 1.3
@@ -92,7 +93,8 @@ def test_a_named_interstitial_has_the_same_surroundings_at_every_host(name, site
 def test_named_sites_have_the_textbook_coordination(name, site, count, distance):
     result = apply_defects(perfect(name), [Interstitial("X", site=site)])
     found = distances_around(result, result.n_sites - 1, 3.0 * distance * 1.3 + 0.2)
-    assert np.allclose(found[:count], 3.0 * distance) and (len(found) == count or found[count] > 3.0 * distance + 1e-3)
+    assert np.allclose(found[:count], 3.0 * distance)
+    assert (len(found) == count or found[count] > 3.0 * distance + 1e-3)
 
 
 @pytest.mark.parametrize(("name", "site"), [(name, site) for name in LATTICES for site in DUMBBELLS[name]])
@@ -118,9 +120,11 @@ def test_a_divacancy_is_two_vacancies_and_a_substitution_changes_one_species():
     pair = apply_defects(supercell, [Divacancy((0, 0, 0), (0.5, 0.5, 0.5))])
     assert np.array_equal(pair.grid.number_a, np.arange(2, supercell.n_sites))
     changed = apply_defects(supercell, [Substitution((0.5, 0.5, 0.5), "Re")])
-    assert changed.species == ("A", "Re") and changed.species_a.tolist() == [0, 1] + [0] * (supercell.n_sites - 2)
+    assert changed.species == ("A", "Re")
+    assert changed.species_a.tolist() == [0, 1] + [0] * (supercell.n_sites - 2)
     antisite = apply_defects(perfect("b2"), [Substitution((0, 0, 0), "B")])
-    assert antisite.species == ("A", "B") and antisite.species_a[:2].tolist() == [1, 1]
+    assert antisite.species == ("A", "B")
+    assert antisite.species_a[:2].tolist() == [1, 1]
 
 
 def test_rounded_coordinates_still_mean_the_lattice_site():

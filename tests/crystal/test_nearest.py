@@ -125,16 +125,19 @@ def test_the_six_sites_around_a_triangular_vacancy_become_mutual_neighbours():
     pairs = nearest_neighbours(supercell)
     for i in ring:
         others = pairs.site_p[pairs.first_n[i] : pairs.first_n[i + 1]]
-        assert set(ring) - {i} <= set(others) and len(others) == 8
+        assert set(ring) - {i} <= set(others)
+        assert len(others) == 8
     open_void = nearest_neighbours(supercell, "nearest").count_n
-    assert (open_void[ring] == 5).all() and open_void.sum() == 6 * 143 - 6
+    assert (open_void[ring] == 5).all()
+    assert open_void.sum() == 6 * 143 - 6
 
 
 def test_sites_far_from_a_defect_keep_their_stencil():
     supercell = apply_defects(perfect("bcc", 8), [Divacancy((4, 4, 4), (0.5, 0.5, 0.5))])
     count_n = nearest_neighbours(supercell).count_n
     far = np.linalg.norm(supercell.positions_ac - 12.75, axis=1) > 6.0
-    assert (count_n[far] == 14).all() and (count_n[~far] != 14).any()
+    assert (count_n[far] == 14).all()
+    assert (count_n[~far] != 14).any()
 
 
 def test_a_subset_of_centres_gets_the_same_neighbours():

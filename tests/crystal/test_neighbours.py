@@ -52,7 +52,8 @@ def test_cells_much_smaller_than_the_cutoff_give_every_image():
     x_ac = np.array([[0.1, 0.2, 0.3]])
     pairs = find_pairs(cell_cc, ALL, x_ac, 7.0)
     assert as_tuples(pairs) == all_images(cell_cc, ALL, x_ac, 7.0)
-    assert pairs.n_pairs > 500 and pairs.n_pairs % 2 == 0
+    assert pairs.n_pairs > 500
+    assert pairs.n_pairs % 2 == 0
 
 
 def test_pair_vectors_are_shorter_than_the_cutoff_and_are_those_of_the_stated_shift():
@@ -82,7 +83,8 @@ def test_a_subset_of_centres_gets_its_own_pairs_in_the_order_asked_for():
     some = find_pairs(cell_cc, ALL, x_ac, 3.0, np.array([17, 3, 39]), closest=0.0)
     parts = [whole.site_p[whole.first_n[i] : whole.first_n[i + 1]] for i in (17, 3, 39)]
     assert np.array_equal(some.site_p, np.concatenate(parts))
-    assert some.centre_n.tolist() == [17, 3, 39] and some.count_n.tolist() == [len(part) for part in parts]
+    assert some.centre_n.tolist() == [17, 3, 39]
+    assert some.count_n.tolist() == [len(part) for part in parts]
 
 
 def test_counts_do_not_change_under_rotation_and_relabelling():
@@ -106,7 +108,8 @@ def test_more_than_160_neighbours_are_sorted_too():
 def test_nothing_is_found_without_sites_or_centres():
     assert find_pairs(np.eye(3), ALL, np.zeros((0, 3)), 1.0).n_pairs == 0
     none = find_pairs(np.eye(3), ALL, np.zeros((1, 3)), 1.5, np.zeros(0, dtype=np.int64))
-    assert none.n_pairs == 0 and none.first_n.tolist() == [0]
+    assert none.n_pairs == 0
+    assert none.first_n.tolist() == [0]
 
 
 def test_mostly_empty_cells_do_not_cost_memory():

@@ -27,7 +27,8 @@ def test_the_norm_is_its_definition_and_its_matrix(name):
     k_ab = stencil_matrix(pairs, supercell.n_sites)
     assert stencil_norm(pairs, u_ac) ** 2 == pytest.approx(square, rel=1e-13)
     assert np.einsum("ac,ac->", u_ac, k_ab @ u_ac) == pytest.approx(square, rel=1e-13)
-    assert abs(k_ab - k_ab.T).max() == 0.0 and abs(k_ab @ np.ones(supercell.n_sites)).max() == 0.0
+    assert abs(k_ab - k_ab.T).max() == 0.0
+    assert abs(k_ab @ np.ones(supercell.n_sites)).max() == 0.0
 
 
 def test_shares_of_centres_add_up_to_the_whole():

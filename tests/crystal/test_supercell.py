@@ -47,7 +47,8 @@ def test_sites_are_numbered_by_cell_then_basis_and_lie_in_the_cell(name):
     supercell, lattice = perfect(name), LATTICES[name]
     d = supercell.dimension
     repeats = (2, 3, 4)[:d] + (1,) * (3 - d)
-    assert supercell.grid is not None and supercell.grid.repeats == repeats
+    assert supercell.grid is not None
+    assert supercell.grid.repeats == repeats
     a = 0
     for x in range(repeats[0]):
         for y in range(repeats[1]):
@@ -70,7 +71,8 @@ def test_hcp_follows_its_axial_ratio():
 
 def test_equal_species_on_two_slots_are_one_species():
     supercell = build_supercell(LATTICES["b2"], 3.0, (1, 1, 1), ["Fe", "Fe"])
-    assert supercell.species == ("Fe",) and not supercell.species_a.any()
+    assert supercell.species == ("Fe",)
+    assert not supercell.species_a.any()
 
 
 @pytest.mark.parametrize(
@@ -103,8 +105,11 @@ def test_arrays_become_a_supercell_without_grid():
     supercell = supercell_from_arrays(
         np.diag([4.0, 5.0, 0.0]), (True, True, False), [[0, 0, 1.0], [1, 1, 1.0]], ["W", "Ta"], 2
     )
-    assert supercell.grid is None and supercell.species == ("W", "Ta") and supercell.volume == pytest.approx(20.0)
-    assert not supercell.positions_ac[:, 2].any() and supercell.cell_cc[2].tolist() == [0.0, 0.0, 1.0]
+    assert supercell.grid is None
+    assert supercell.species == ("W", "Ta")
+    assert supercell.volume == pytest.approx(20.0)
+    assert not supercell.positions_ac[:, 2].any()
+    assert supercell.cell_cc[2].tolist() == [0.0, 0.0, 1.0]
     cluster = supercell_from_arrays(np.zeros((3, 3)), (False,) * 3, np.eye(3), ["H"] * 3)
     assert abs(np.linalg.det(cluster.cell_cc)) == pytest.approx(1.0)
 

@@ -40,7 +40,8 @@ class Lanes(NamedTuple):
     r_kj: Any  # (8, J): r, 1/r, x, x', x'', f, f', f''
     radial_dnj: Any  # (3, n_max, J): P_n and its two derivatives by r
     harmonic_hj: Any  # (n_harmonics, J)
-    work_kj: Any  # (16, J)
+    gradient_hcj: Any  # (n_harmonics, 3, J) of r^l Y_lm at r = 1
+    work_kj: Any  # (6, J)
 
 
 @njit(cache=True, error_model="numpy")
@@ -57,7 +58,8 @@ def allocate(tables: OneParticleTables, first_n: Any, like: Any) -> Lanes:
         np.empty((8, size), like.dtype),
         np.empty((3, len(tables.recursion_nk), size), like.dtype),
         np.empty((len(tables.upward_hk), size), like.dtype),
-        np.empty((16, size), like.dtype),
+        np.empty((len(tables.upward_hk), 3, size), like.dtype),
+        np.empty((6, size), like.dtype),
     )
 
 
@@ -184,23 +186,40 @@ def fill_harmonics(tables: OneParticleTables, lanes: Lanes, n_lanes: int) -> Non
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
+def fill_gradients(tables: OneParticleTables, lanes: Lanes, n_lanes: int) -> None:
+    """Gradients of r^l Y_lm at the unit vectors."""
+    y, index, coefficient = lanes.harmonic_hj, tables.gradient_index, tables.gradient_coefficient
+    for h in range(len(y)):
+        for c in range(3):
+            row = lanes.gradient_hcj[h, c]
+            y0, k0 = y[index[h, 2 * c]], coefficient[h, 2 * c]
+            for j in range(n_lanes):
+                row[j] = k0 * y0[j]
+            if c < 2:
+                y1, k1 = y[index[h, 2 * c + 1]], coefficient[h, 2 * c + 1]
+                for j in range(n_lanes):
+                    row[j] += k1 * y1[j]
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
 def sum_neighbours(tables: OneParticleTables, lanes: Lanes, a_a: Any) -> None:
     """A_(z, l, m, n) = sum over neighbours of species z of P_n Y_lm."""
-    radial, y = lanes.radial_dnj[0], lanes.harmonic_hj
     zero = a_a.dtype.type(0.0)
     block = tables.first_l[-1]
     for z in range(tables.n_species):
         lo, hi = lanes.first_z[z], lanes.first_z[z + 1]
+        radial, y = lanes.radial_dnj[0], lanes.harmonic_hj
         for el in range(len(tables.n_max_l)):
             n_max = tables.n_max_l[el]
             for q in range(2 * el + 1):
-                row = y[el * el + q]
+                row = y[el * el + q, lo:hi]
                 base = z * block + tables.first_l[el] + q * n_max
                 n = 0
                 while n + 4 <= n_max:
-                    p0, p1, p2, p3 = radial[n], radial[n + 1], radial[n + 2], radial[n + 3]
+                    p0, p1 = radial[n, lo:hi], radial[n + 1, lo:hi]
+                    p2, p3 = radial[n + 2, lo:hi], radial[n + 3, lo:hi]
                     s0 = s1 = s2 = s3 = zero
-                    for j in range(lo, hi):
+                    for j in range(hi - lo):
                         s0 += row[j] * p0[j]
                         s1 += row[j] * p1[j]
                         s2 += row[j] * p2[j]
@@ -208,30 +227,31 @@ def sum_neighbours(tables: OneParticleTables, lanes: Lanes, a_a: Any) -> None:
                     a_a[base + n], a_a[base + n + 1], a_a[base + n + 2], a_a[base + n + 3] = s0, s1, s2, s3
                     n += 4
                 while n < n_max:
-                    p0 = radial[n]
+                    p0 = radial[n, lo:hi]
                     s0 = zero
-                    for j in range(lo, hi):
+                    for j in range(hi - lo):
                         s0 += row[j] * p0[j]
                     a_a[base + n] = s0
                     n += 1
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def contract_radial(radial: Any, w_a: Any, base: int, n_max: int, lo: int, hi: int, out: Any) -> None:
-    """out_j = sum_n w[base + n] P_n(r_j)."""
-    for j in range(lo, hi):
-        out[j] = w_a[base] * radial[0, j]
+def contract_radial(radial: Any, w_n: Any, lo: int, hi: int, out: Any) -> None:
+    """out_j = sum_n w_n P_n(r_j)."""
+    p0, w0 = radial[0, lo:hi], w_n[0]
+    for j in range(len(out)):
+        out[j] = w0 * p0[j]
     n = 1
-    while n + 4 <= n_max:
-        p0, p1, p2, p3 = radial[n], radial[n + 1], radial[n + 2], radial[n + 3]
-        w0, w1, w2, w3 = w_a[base + n], w_a[base + n + 1], w_a[base + n + 2], w_a[base + n + 3]
-        for j in range(lo, hi):
+    while n + 4 <= len(w_n):
+        p0, p1 = radial[n, lo:hi], radial[n + 1, lo:hi]
+        p2, p3 = radial[n + 2, lo:hi], radial[n + 3, lo:hi]
+        w0, w1, w2, w3 = w_n[n], w_n[n + 1], w_n[n + 2], w_n[n + 3]
+        for j in range(len(out)):
             out[j] += w0 * p0[j] + w1 * p1[j] + w2 * p2[j] + w3 * p3[j]
         n += 4
-    while n < n_max:
-        p0 = radial[n]
-        w0 = w_a[base + n]
-        for j in range(lo, hi):
+    while n < len(w_n):
+        p0, w0 = radial[n, lo:hi], w_n[n]
+        for j in range(len(out)):
             out[j] += w0 * p0[j]
         n += 1
 
@@ -239,122 +259,123 @@ def contract_radial(radial: Any, w_a: Any, base: int, n_max: int, lo: int, hi: i
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def pair_gradients(tables: OneParticleTables, lanes: Lanes, n_lanes: int, w_a: Any, g_pc: Any) -> None:
     """g_pc of the gathered pairs from w = dV/dA: d/dr_j sum_a w_a P_n Y_lm(r_j)."""
-    y, unit, inverse, work = lanes.harmonic_hj, lanes.unit_cj, lanes.r_kj[1], lanes.work_kj
-    along, gx, gy, gz, g, dg = work[0], work[1], work[2], work[3], work[4], work[5]
     index, coefficient = tables.gradient_index, tables.gradient_coefficient
     block = tables.first_l[-1]
-    for j in range(n_lanes):
-        along[j] = 0.0
-        gx[j] = 0.0
-        gy[j] = 0.0
-        gz[j] = 0.0
     for z in range(tables.n_species):
         lo, hi = lanes.first_z[z], lanes.first_z[z + 1]
+        width = hi - lo
+        work, y, inverse = lanes.work_kj, lanes.harmonic_hj, lanes.r_kj[1, lo:hi]
+        radial, slope = lanes.radial_dnj[0], lanes.radial_dnj[1]
+        along, gx, gy, gz = work[0, lo:hi], work[1, lo:hi], work[2, lo:hi], work[3, lo:hi]
+        g, dg = work[4, lo:hi], work[5, lo:hi]
+        for k in range(4):
+            row = work[k, lo:hi]
+            for j in range(width):
+                row[j] = 0.0
         for el in range(len(tables.n_max_l)):
+            n_max = tables.n_max_l[el]
             for q in range(2 * el + 1):
                 h = el * el + q
-                base = z * block + tables.first_l[el] + q * tables.n_max_l[el]
-                contract_radial(lanes.radial_dnj[0], w_a, base, tables.n_max_l[el], lo, hi, g)
-                contract_radial(lanes.radial_dnj[1], w_a, base, tables.n_max_l[el], lo, hi, dg)
-                row = y[h]
-                for j in range(lo, hi):
-                    along[j] += row[j] * (dg[j] - el * inverse[j] * g[j])
+                base = z * block + tables.first_l[el] + q * n_max
+                weights = w_a[base : base + n_max]
+                contract_radial(radial, weights, lo, hi, g)
+                contract_radial(slope, weights, lo, hi, dg)
+                row = y[h, lo:hi]
+                for j in range(width):
+                    g[j] *= inverse[j]
+                for j in range(width):
+                    along[j] += row[j] * (dg[j] - el * g[j])
                 if el > 0:
-                    x0, x1 = y[index[h, 0]], y[index[h, 1]]
-                    y0, y1, z0 = y[index[h, 2]], y[index[h, 3]], y[index[h, 4]]
+                    x0, x1 = y[index[h, 0], lo:hi], y[index[h, 1], lo:hi]
+                    y0, y1, z0 = y[index[h, 2], lo:hi], y[index[h, 3], lo:hi], y[index[h, 4], lo:hi]
                     a, b, c = coefficient[h, 0], coefficient[h, 1], coefficient[h, 2]
                     d, e = coefficient[h, 3], coefficient[h, 4]
-                    for j in range(lo, hi):
+                    for j in range(width):
                         gx[j] += g[j] * (a * x0[j] + b * x1[j])
-                    for j in range(lo, hi):
+                    for j in range(width):
                         gy[j] += g[j] * (c * y0[j] + d * y1[j])
-                    for j in range(lo, hi):
+                    for j in range(width):
                         gz[j] += g[j] * (e * z0[j])
-    for j in range(n_lanes):
-        p = lanes.pair_j[j]
-        if p >= 0:
-            g_pc[p, 0] = gx[j] * inverse[j] + unit[0, j] * along[j]
-            g_pc[p, 1] = gy[j] * inverse[j] + unit[1, j] * along[j]
-            g_pc[p, 2] = gz[j] * inverse[j] + unit[2, j] * along[j]
+        unit = lanes.unit_cj
+        for j in range(width):
+            p = lanes.pair_j[lo + j]
+            if p >= 0:
+                g_pc[p, 0] = gx[j] + unit[0, lo + j] * along[j]
+                g_pc[p, 1] = gy[j] + unit[1, lo + j] * along[j]
+                g_pc[p, 2] = gz[j] + unit[2, lo + j] * along[j]
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def fill_jacobian(tables: OneParticleTables, lanes: Lanes, jacobian: Any) -> None:
     """dA/dr_j in one flat array: for each species z, one after another, a block (A of one species, 3, lanes of z)."""
-    y, unit, inverse, work = lanes.harmonic_hj, lanes.unit_cj, lanes.r_kj[1], lanes.work_kj
-    index, coefficient = tables.gradient_index, tables.gradient_coefficient
-    radial, slope = lanes.radial_dnj[0], lanes.radial_dnj[1]
     block = tables.first_l[-1]
-    tangent, product = work[0], work[1]
-    start = 0
     for z in range(tables.n_species):
-        lo, width = lanes.first_z[z], lanes.first_z[z + 1] - lanes.first_z[z]
+        lo, hi = lanes.first_z[z], lanes.first_z[z + 1]
+        width = hi - lo
+        radial, slope = lanes.radial_dnj[0], lanes.radial_dnj[1]
+        y, dy, inverse = lanes.harmonic_hj, lanes.gradient_hcj, lanes.r_kj[1, lo:hi]
+        unit, tangent, product = lanes.unit_cj, lanes.work_kj[0, lo:hi], lanes.work_kj[1, lo:hi]
+        start = block * 3 * lo
         for el in range(len(tables.n_max_l)):
+            n_max = tables.n_max_l[el]
             for q in range(2 * el + 1):
                 h = el * el + q
+                row = y[h, lo:hi]
+                first = tables.first_l[el] + q * n_max
                 for c in range(3):
-                    t0, t1 = min(2 * c, 4), min(2 * c + 1, 4)
-                    y0, y1 = y[index[h, t0]], y[index[h, t1]]
-                    k0, k1 = coefficient[h, t0], coefficient[h, t1]
-                    if c == 2:
-                        k1 = 0.0
+                    u, d = unit[c, lo:hi], dy[h, c, lo:hi]
                     for j in range(width):
-                        product[j] = y[h, lo + j] * unit[c, lo + j]
+                        product[j] = row[j] * u[j]
                     for j in range(width):
-                        tangent[j] = (k0 * y0[lo + j] + k1 * y1[lo + j] - el * product[j]) * inverse[lo + j]
-                    for n in range(tables.n_max_l[el]):
-                        row = start + ((tables.first_l[el] + q * tables.n_max_l[el] + n) * 3 + c) * width
-                        p, dp = radial[n], slope[n]
+                        tangent[j] = (d[j] - el * product[j]) * inverse[j]
+                    for n in range(n_max):
+                        place = start + ((first + n) * 3 + c) * width
+                        out, p, dp = jacobian[place : place + width], radial[n, lo:hi], slope[n, lo:hi]
                         for j in range(width):
-                            jacobian[row + j] = p[lo + j] * tangent[j] + dp[lo + j] * product[j]
-        start += block * 3 * width
+                            out[j] = p[j] * tangent[j] + dp[j] * product[j]
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def pair_curvatures(tables: OneParticleTables, lanes: Lanes, n_lanes: int, w_a: Any, h_jcd: Any) -> None:
-    """Second derivative of sum_a w_a P_n Y_lm(r_j) by r_j, w held fixed: shape (n_lanes, 3, 3).
+def pair_curvatures(tables: OneParticleTables, lanes: Lanes, n_lanes: int, w_a: Any, h_vj: Any) -> None:
+    """Second derivative of sum_a w_a P_n Y_lm(r_j) by r_j, w held fixed; rows xx yy zz yz xz xy, shape (6, n_lanes).
 
     With Y(r) = r^-l R(r), R a homogeneous polynomial, and g = P r^-l:
     Y [g'' u u + g'/r (1 - u u)] + g'/r (u dR + dR u) + P / r^2 ddR with Y, R at the unit vector u.
     """
-    y, unit, inverse, work = lanes.harmonic_hj, lanes.unit_cj, lanes.r_kj[1], lanes.work_kj
     index, coefficient = tables.gradient_index, tables.gradient_coefficient
     block = tables.first_l[-1]
-    zero = h_jcd.dtype.type(0.0)
-    h_jcd[:n_lanes] = zero
+    h_vj[:, :n_lanes] = 0.0
     for z in range(tables.n_species):
         lo, hi = lanes.first_z[z], lanes.first_z[z + 1]
+        width = hi - lo
+        y, dy, unit = lanes.harmonic_hj, lanes.gradient_hcj, lanes.unit_cj
+        inverse, work = lanes.r_kj[1, lo:hi], lanes.work_kj
+        g0, g1, g2 = work[0, lo:hi], work[1, lo:hi], work[2, lo:hi]
         for el in range(len(tables.n_max_l)):
+            n_max = tables.n_max_l[el]
             for q in range(2 * el + 1):
                 h = el * el + q
-                base = z * block + tables.first_l[el] + q * tables.n_max_l[el]
+                base = z * block + tables.first_l[el] + q * n_max
                 for k in range(3):
-                    contract_radial(lanes.radial_dnj[k], w_a, base, tables.n_max_l[el], lo, hi, work[k])
-                for j in range(lo, hi):
-                    g0, s = work[0, j], inverse[j]
-                    g1 = work[1, j] - el * s * g0
-                    g2 = work[2, j] - 2.0 * el * s * work[1, j] + el * (el + 1.0) * s * s * g0
-                    g1 *= s
-                    for c in range(3):
-                        dc = gradient_of(index, coefficient, y, h, c, j)
-                        for d in range(3):
-                            dd = gradient_of(index, coefficient, y, h, d, j)
-                            uu = unit[c, j] * unit[d, j]
-                            second = zero
-                            for t in range(2 * c, min(2 * c + 2, 5)):
-                                if coefficient[h, t] != 0.0:
-                                    second += coefficient[h, t] * gradient_of(index, coefficient, y, index[h, t], d, j)
-                            value = y[h, j] * (g2 - g1) * uu + g1 * (unit[c, j] * dd + unit[d, j] * dc)
-                            value += g0 * s * s * second
-                            if c == d:
-                                value += y[h, j] * g1
-                            h_jcd[j, c, d] += value
-
-
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def gradient_of(index: Any, coefficient: Any, y: Any, h: int, c: int, j: int) -> Any:
-    """Component c of the gradient of r^l Y at the unit vector j."""
-    value = coefficient[h, 2 * c] * y[index[h, 2 * c], j]
-    if c < 2:
-        value += coefficient[h, 2 * c + 1] * y[index[h, 2 * c + 1], j]
-    return value
+                    contract_radial(lanes.radial_dnj[k], w_a[base : base + n_max], lo, hi, work[k, lo:hi])
+                row = y[h, lo:hi]
+                for j in range(width):
+                    s = inverse[j]
+                    g0[j] *= s * s
+                    slope = s * g1[j] - el * g0[j]
+                    g2[j] = row[j] * (g2[j] - 2.0 * el * s * g1[j] + el * (el + 1.0) * g0[j] - slope)
+                    g1[j] = slope
+                for v in range(6):
+                    c = v if v < 3 else (1 if v == 3 else 0)
+                    d = v if v < 3 else (2 if v < 5 else 1)
+                    uc, ud, out = unit[c, lo:hi], unit[d, lo:hi], h_vj[v, lo:hi]
+                    dc, dd = dy[h, c, lo:hi], dy[h, d, lo:hi]
+                    for j in range(width):
+                        out[j] += g2[j] * uc[j] * ud[j] + g1[j] * (uc[j] * dd[j] + ud[j] * dc[j])
+                    if c == d:
+                        for j in range(width):
+                            out[j] += g1[j] * row[j]
+                    for t in range(2 * c, min(2 * c + 2, 5)):
+                        factor, second = coefficient[h, t], dy[index[h, t], d, lo:hi]
+                        for j in range(width):
+                            out[j] += factor * g0[j] * second[j]

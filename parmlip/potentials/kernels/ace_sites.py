@@ -12,6 +12,7 @@ from parmlip.potentials.kernels.ace_pairs import (
     Lanes,
     OneParticleTables,
     allocate,
+    fill_gradients,
     fill_harmonics,
     fill_jacobian,
     fill_radial,
@@ -160,6 +161,7 @@ def design_rows(
         fill_radial(tables, lanes, n_lanes, 1)
         fill_harmonics(tables, lanes, n_lanes)
         sum_neighbours(tables, lanes, a_a)
+        fill_gradients(tables, lanes, n_lanes)
         fill_jacobian(tables, lanes, jacobian)
         sum_jacobian(tables, lanes, jacobian, summed_ai)
         start = species_n[n] * width
@@ -248,7 +250,7 @@ def site_hessians(
     x_x, g_x = np.empty(linear_sx.shape[1], r_pc.dtype), np.empty(linear_sx.shape[1], r_pc.dtype)
     m_ab = np.empty((n_a, n_a), r_pc.dtype)
     jacobian = np.empty(block * 3 * size, r_pc.dtype)
-    h_jcd = np.empty((size, 3, 3), r_pc.dtype)
+    h_vj = np.empty((6, size), r_pc.dtype)
     place_j, site_q = np.empty(size, np.int64), np.empty(size, np.int64)
     for n in range(len(species_n)):
         s = species_n[n]
@@ -260,8 +262,9 @@ def site_hessians(
         sum_neighbours(tables, lanes, x_x)
         value_and_adjoint(products, linear_sx[s], q_st[s], n_a, x_x, g_x)
         second_derivatives(products, q_st[s], n_a, x_x, g_x, m_ab)
+        fill_gradients(tables, lanes, n_lanes)
         fill_jacobian(tables, lanes, jacobian)
-        pair_curvatures(tables, lanes, n_lanes, g_x, h_jcd)
+        pair_curvatures(tables, lanes, n_lanes, g_x, h_vj)
         count = 0
         for j in range(n_lanes):
             place_j[j] = count
@@ -297,7 +300,10 @@ def site_hessians(
                                     h_qqcd[q, p, d, c] = h
         for j in range(n_lanes):
             if lanes.pair_j[j] >= 0:
-                h_qqcd[place_j[j], place_j[j]] += h_jcd[j]
+                own = h_qqcd[place_j[j], place_j[j]]
+                for c in range(3):
+                    for d in range(3):
+                        own[c, d] += h_vj[c if c == d else 6 - c - d, j]
         if not add_site_hessian(n, site_q[:count], h_qqcd, first_r, column_b, blocks):
             return n
     return -1
