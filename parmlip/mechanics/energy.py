@@ -123,7 +123,7 @@ class Energy:
         environments = self.environments(u_nd)
         with in_step(self.comm, "evaluating the virial"):
             _, g_pc = self.law.site_gradients(environments)
-        virial_cc = -np.ascontiguousarray(environments.r_pc.T @ g_pc)
+        virial_cc: NDArray[np.float64] = np.ascontiguousarray(-(environments.r_pc.T @ g_pc), dtype=float)
         self.comm.Allreduce(MPI.IN_PLACE, virial_cc, op=MPI.SUM)
         return virial_cc
 
