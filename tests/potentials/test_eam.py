@@ -97,7 +97,9 @@ def test_the_factored_tangent_is_the_complex_step_of_the_gradient(name):
     cell = CELLS[name]()
     dr_pc = np.random.default_rng(3).normal(size=(cell.pairs.n_pairs, 3))
     exact = complex_step(cell.law, cell.environments())(dr_pc)
-    np.testing.assert_allclose(cell.law.linearised(cell.environments())(dr_pc), exact, rtol=0, atol=1e-12 * abs(exact).max())
+    np.testing.assert_allclose(
+        cell.law.linearised(cell.environments())(dr_pc), exact, rtol=0, atol=1e-12 * abs(exact).max()
+    )
 
 
 @pytest.mark.parametrize("name", CELLS)
@@ -221,7 +223,9 @@ def test_a_taper_brings_functions_and_two_derivatives_to_zero_and_leaves_the_ins
     assert law.cutoff == 6.0
     np.testing.assert_allclose(radial(law, 0, 0, [6.0 - 1e-4])[0], 0.0, atol=1e-9)
     np.testing.assert_array_equal(radial(law, 0, 0, [4.99]), radial(full, 0, 0, [4.99]))
-    np.testing.assert_allclose(radial(law, 0, 0, [5.5])[0, [0, 3]], 0.5 * radial(full, 0, 0, [5.5])[0, [0, 3]], rtol=1e-14)
+    np.testing.assert_allclose(
+        radial(law, 0, 0, [5.5])[0, [0, 3]], 0.5 * radial(full, 0, 0, [5.5])[0, [0, 3]], rtol=1e-14
+    )
 
 
 @pytest.mark.parametrize("taper", [(6.0, 5.0), (5.0, 9.0), (0.0, 5.0), (5.0, 5.0)])
