@@ -121,6 +121,23 @@ def test_scaling_makes_the_rank_independent_of_the_units_of_columns():
     assert raw.residual_norm > scaled.residual_norm
 
 
+def test_what_is_truncated_does_not_depend_on_the_order_of_the_rows():
+    rng = np.random.default_rng(8)
+    rows = np.exp(-np.linspace(0.5, 4, 60) * rng.uniform(0, 3, (600, 1)))  # smooth: singular values fall to rounding
+    values = rng.standard_normal(600)
+    results = []
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(600)
+        results.append(solve_rrqr(factor_of(rows[order], values[order], block=10 + 100 * seed), 1e-5))
+    first = results[0]
+    assert 3 < first.rank < 30
+    for other in results[1:]:
+        assert other.rank == first.rank
+        assert np.array_equal(other.pivots[: first.rank], first.pivots[: first.rank])
+        difference = rows @ (other.coefficients - first.coefficients)
+        assert np.abs(difference).max() < 1e-8 * np.abs(rows @ first.coefficients).max()
+
+
 def test_a_column_of_zeros_gets_coefficient_zero():
     rows, values = problem(100, 6)
     rows[:, 2] = 0.0
