@@ -21,7 +21,7 @@ from parmlip.config_schema import suggestion
 from parmlip.errors import ConfigError, DataError, Interrupted, ParmlipError, RemoteError
 from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
-from parmlip.parallel.signals import Outcome, agree, stop_on_signals
+from parmlip.parallel.signals import Outcome, agree, received, stop_on_signals
 
 # Imports that bring numpy, HDF5, numba or PETSc stand inside the verbs: help and errors in the input come at once, and
 # the number of threads can still be set.
@@ -76,8 +76,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stop_on_signals():
             try:
                 outcome = Outcome(_dispatch(arguments, world))
-            except ParmlipError as error:
-                outcome = _outcome(error, arguments)
+            except Exception as error:
+                number = received()
+                if number is not None:  # whatever a library that was called made of it
+                    outcome = _outcome(Interrupted(number), arguments)
+                elif isinstance(error, ParmlipError):
+                    outcome = _outcome(error, arguments)
+                else:
+                    raise
         # signals that come from here on have their usual effect: nothing is left to lose
         outcomes = agree(outcome, comm=last_word)
     except BaseException as error:

@@ -18,6 +18,8 @@ from typing import Final
 
 from mpi4py import MPI
 
+from parmlip.parallel import signals
+
 LOGGER: Final = logging.getLogger("parmlip")
 CADENCE: Final = 30.0  # seconds between the progress lines of a batch log
 _logger = logging.getLogger(__name__)
@@ -79,7 +81,8 @@ class Progress:
         self._begin = self._last = time.monotonic()
 
     def step(self, n: int = 1) -> None:
-        """`n` more are done."""
+        """`n` more are done. A safe point for signals."""
+        signals.check()
         self.count += n
         now = time.monotonic()
         if not self._tells or now - self._last < self._cadence:
@@ -124,7 +127,8 @@ def _on_terminal() -> bool:
 
 @contextmanager
 def timed(name: str) -> Iterator[None]:
-    """Add the time of the block to timer `name`. Local."""
+    """Add the time of the block to timer `name`. Local; a safe point for signals."""
+    signals.check()
     begin = time.perf_counter()
     try:
         yield

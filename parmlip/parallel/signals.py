@@ -21,16 +21,23 @@ _AGAIN: Final = 5.0
 _ROOM: Final = 2048  # bytes of a message
 
 
+_received: list[tuple[int, float]] = []  # the first stopping signal and when it came
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Within the block, `STOPPING` signals raise `Interrupted` between two Python instructions. Local."""
-    first: list[float] = []
+    """Within the block, `STOPPING` signals raise `Interrupted` between two Python instructions. Local.
+
+    Code that is called back from a library may lose that error or turn it into another one: `received` knows, and
+    `check` raises it again at the next safe point.
+    """
+    _received.clear()
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if not first:
-            first.append(time.monotonic())
+        if not _received:
+            _received.append((number, time.monotonic()))
             raise Interrupted(number)
-        if time.monotonic() - first[0] > _AGAIN:
+        if time.monotonic() - _received[0][1] > _AGAIN:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
@@ -40,6 +47,18 @@ def stop_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _received.clear()
+
+
+def received() -> int | None:
+    """The stopping signal that came since `stop_on_signals` began, if one did. Local."""
+    return _received[0][0] if _received else None
+
+
+def check() -> None:
+    """Raise `Interrupted` if a stopping signal came and its error was lost. Local."""
+    if _received:
+        raise Interrupted(_received[0][0])
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ import pytest
 
 from parmlip.errors import Interrupted
 from parmlip.parallel import logs
-from parmlip.parallel.signals import Outcome, agree, stop_on_signals
+from parmlip.parallel.signals import Outcome, agree, received, stop_on_signals
 
 
 @pytest.fixture(autouse=True)
@@ -82,6 +83,19 @@ def test_a_signal_becomes_an_error_and_a_quick_second_one_is_ignored(number):
         finally:
             os.kill(os.getpid(), number)
     assert caught.value.exit_code == 128 + number
+
+
+def test_a_signal_whose_error_was_lost_is_raised_at_the_next_safe_point(comm):
+    with stop_on_signals():
+        with contextlib.suppress(Interrupted):  # as a library may do with an error in a callback
+            signal.raise_signal(signal.SIGUSR1)
+        assert received() == signal.SIGUSR1
+        with pytest.raises(Interrupted), logs.timed("hessian"):
+            pass
+        with pytest.raises(Interrupted):
+            logs.Progress("samples", 2, comm=comm).step()
+    with stop_on_signals():
+        assert received() is None
 
 
 def test_an_outcome_survives_being_packed_even_when_it_is_long():
