@@ -183,6 +183,8 @@ def _counts(table: _Reader) -> tuple[int, float, int, float, float]:
     words = table.next_line(COUNTS).split()
     if len(words) < 5:
         table.fail(f"{len(words)} numbers; expected {COUNTS}")
+    if len(words) > 5 and words[5][0] in "+-.0123456789":
+        table.fail(f"6 numbers; expected {COUNTS} (a sixth belongs to the kind eam/he, which is not read)")
     values = [table.number(word, COUNTS) for word in words[:5]]
     n_rho, d_rho, n_r, d_r, cutoff = values
     for name, value in (("N_rho", n_rho), ("N_r", n_r)):

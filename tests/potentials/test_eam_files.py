@@ -165,6 +165,7 @@ FAULTS = {
     "an element twice": (lambda x: changed(x, 4, "2 W W"), r"line 4: an element is named twice"),
     "no symbol": (lambda x: changed(x, 4, "2 W 29"), r"line 4: '29' is no chemical symbol"),
     "too few counts": (lambda x: changed(x, 5, "11 8.0 12 0.5"), r"line 5: 4 numbers; expected 'N_rho"),
+    "a sixth number": (lambda x: changed(x, 5, "11 8.0 12 0.5 5.5 80.0"), r"line 5: 6 numbers; .* eam/he"),
     "a count that is no number": (lambda x: changed(x, 5, "11 8.0 x 0.5 5.5"), r"line 5: 'x' is not a number"),
     "a broken count": (lambda x: changed(x, 5, "11 8.0 12.5 0.5 5.5"), r"line 5: N_r = 12.5; expected a whole number"),
     "a short table": (lambda x: changed(x, 5, "5 8.0 12 0.5 5.5"), r"line 5: N_rho = 5; .* at least 6"),
