@@ -175,7 +175,8 @@ class ACEBasis:
         known = {f.name for f in fields(cls)}
         if set(parameters) != known:
             raise DataError(f"ace: stored parameters {sorted(set(parameters) ^ known)} are unknown or missing")
-        return cls(**{**parameters, "species": tuple(str(s) for s in parameters["species"])})
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
+        return cls(**{**plain, "species": tuple(str(s) for s in parameters["species"])})
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,13 @@ coefficients (whose invariance the tests prove by rotating, and whose number by 
 from __future__ import annotations
 
 import numpy as np
+from numpy.polynomial.legendre import legvander
 from scipy.special import sph_harm_y
 
 from parmlip.potentials.ace import ACEBasis
 from parmlip.potentials.ace_coupling import complex_invariants, slot_tuples
+
+TRIANGLES: dict[ACEBasis, np.ndarray] = {}  # of the Gram-Schmidt step
 
 
 def radial(basis: ACEBasis, r: float) -> np.ndarray:
@@ -19,14 +22,14 @@ def radial(basis: ACEBasis, r: float) -> np.ndarray:
     left, right = coordinate(basis.cutoff), coordinate(basis.r_in)
     if r >= basis.cutoff or (basis.p_in > 0 and r <= basis.r_in):
         return np.zeros(int(basis.total_degree))
-    x = left + (np.arange(1000) + 0.5) / 1000 * (right - left)
     f = lambda t: (t - left) ** basis.p_cut * (t - right) ** basis.p_in  # noqa: E731
     scaled = lambda t: (2 * t - left - right) / (right - left)  # noqa: E731
-    powers = np.polynomial.legendre.legvander(scaled(x), int(basis.total_degree) - 1)
-    _, triangle = np.linalg.qr(powers * f(x)[:, None] / np.sqrt(len(x)))
-    triangle *= np.sign(np.diag(triangle))[:, None]
-    here = np.polynomial.legendre.legvander(scaled(coordinate(r)), int(basis.total_degree) - 1) * f(coordinate(r))
-    return np.linalg.solve(triangle.T, here.ravel())
+    powers = lambda t: legvander(scaled(t), int(basis.total_degree) - 1) * f(t)[:, None]  # noqa: E731
+    if basis not in TRIANGLES:
+        x = left + (np.arange(1000) + 0.5) / 1000 * (right - left)
+        _, triangle = np.linalg.qr(powers(x) / np.sqrt(len(x)))
+        TRIANGLES[basis] = np.sign(np.diag(triangle))[:, None] * triangle
+    return np.linalg.solve(TRIANGLES[basis].T, powers(np.array([coordinate(r)]))[0])
 
 
 def site_values(basis: ACEBasis, r_jc: np.ndarray, species_j: np.ndarray) -> np.ndarray:

@@ -306,11 +306,14 @@ def pair_gradients(tables: OneParticleTables, lanes: Lanes, n_lanes: int, w_a: A
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def fill_jacobian(tables: OneParticleTables, lanes: Lanes, jacobian: Any) -> None:
-    """dA/dr_j in one flat array: for each species z, one after another, a block (A of one species, 3, lanes of z)."""
+def fill_jacobian(tables: OneParticleTables, lanes: Lanes, first_g: Any, jacobian: Any) -> None:
+    """dA/dr_j in one flat array: for each group g of lanes, one after another, a block (A of one species, 3, lanes).
+
+    Lanes first_g[g] .. first_g[g + 1] - 1 are of one species; rows stand for the A of that species.
+    """
     block = tables.first_l[-1]
-    for z in range(tables.n_species):
-        lo, hi = lanes.first_z[z], lanes.first_z[z + 1]
+    for group in range(len(first_g) - 1):
+        lo, hi = first_g[group], first_g[group + 1]
         width = hi - lo
         radial, slope = lanes.radial_dnj[0], lanes.radial_dnj[1]
         y, dy, inverse = lanes.harmonic_hj, lanes.gradient_hcj, lanes.r_kj[1, lo:hi]

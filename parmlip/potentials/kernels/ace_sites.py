@@ -31,6 +31,8 @@ from parmlip.potentials.kernels.ace_products import (
 )
 from parmlip.potentials.kernels.scatter import add_site_hessian
 
+GROUP = 16  # lanes in one block of a site Hessian: 48 x 48 products still run near the speed of dgemm
+
 
 @njit(cache=True, error_model="numpy")
 def energies_and_gradients(
@@ -162,7 +164,7 @@ def design_rows(
         fill_harmonics(tables, lanes, n_lanes)
         sum_neighbours(tables, lanes, a_a)
         fill_gradients(tables, lanes, n_lanes)
-        fill_jacobian(tables, lanes, jacobian)
+        fill_jacobian(tables, lanes, lanes.first_z, jacobian)
         sum_jacobian(tables, lanes, jacobian, summed_ai)
         start = species_n[n] * width
         if one_body:
@@ -227,6 +229,63 @@ def sum_jacobian(tables: OneParticleTables, lanes: Lanes, jacobian: Any, summed_
 
 
 @njit(cache=True, error_model="numpy")
+def cut_lanes(tables: OneParticleTables, lanes: Lanes, first_g: Any, species_g: Any) -> int:
+    """Cut the lanes into groups of one species and at most `GROUP` lanes; returns the number of groups."""
+    count = 0
+    first_g[0] = 0
+    for z in range(tables.n_species):
+        while first_g[count] < lanes.first_z[z + 1]:
+            first_g[count + 1] = min(first_g[count] + GROUP, lanes.first_z[z + 1])
+            species_g[count] = z
+            count += 1
+    return count
+
+
+@njit(cache=True, error_model="numpy")
+def multiply_sparse(
+    m_ab: Any,
+    block: int,
+    jacobian: Any,
+    first_g: Any,
+    species_g: Any,
+    n_groups: int,
+    entry_e: Any,
+    value_e: Any,
+    out: Any,
+) -> None:
+    """d2V/dA2 dA/dr, as blocks (all A, 3, lanes) one group after another; d2V/dA2 is mostly zero."""
+    n_a = len(m_ab)
+    for a in range(n_a):
+        count = 0
+        for b in range(n_a):
+            if m_ab[a, b] != 0.0:
+                entry_e[count] = b
+                value_e[count] = m_ab[a, b]
+                count += 1
+        for g in range(n_groups):
+            lo, width, z = first_g[g], first_g[g + 1] - first_g[g], species_g[g]
+            first = 0
+            while first < count and entry_e[first] < z * block:
+                first += 1
+            last = first
+            while last < count and entry_e[last] < (z + 1) * block:
+                last += 1
+            place = n_a * 3 * lo + a * 3 * width
+            combine_rows(
+                jacobian,
+                block * 3 * lo,
+                3 * width,
+                3 * width,
+                entry_e,
+                first,
+                last,
+                z * block,
+                value_e,
+                out[place : place + 3 * width],
+            )
+
+
+@njit(cache=True, error_model="numpy")
 def site_hessians(
     tables: OneParticleTables,
     products: ProductTables,
@@ -241,17 +300,21 @@ def site_hessians(
     column_b: Any,
     blocks: Any,
 ) -> int:
-    """Add all site Hessians to `blocks`; returns the first centre whose blocks are not in the pattern, else -1."""
+    """Add all site Hessians to `blocks`; returns the first centre whose blocks are not in the pattern, else -1.
+
+    (dA/dr)^T d2V/dA2 (dA/dr) in groups of lanes, of which only one half is computed, plus the curvature of each pair.
+    """
     block = tables.first_l[-1]
-    n_species = tables.n_species
-    n_a = n_species * block
+    n_a = tables.n_species * block
     lanes = allocate(tables, first_n, r_pc)
     size = len(lanes.pair_j)
     x_x, g_x = np.empty(linear_sx.shape[1], r_pc.dtype), np.empty(linear_sx.shape[1], r_pc.dtype)
     m_ab = np.empty((n_a, n_a), r_pc.dtype)
-    jacobian = np.empty(block * 3 * size, r_pc.dtype)
+    jacobian, weighted = np.empty(block * 3 * size, r_pc.dtype), np.empty(n_a * 3 * size, r_pc.dtype)
     h_vj = np.empty((6, size), r_pc.dtype)
     place_j, site_q = np.empty(size, np.int64), np.empty(size, np.int64)
+    first_g, species_g = np.empty(size + 1, np.int64), np.empty(size + 1, np.int64)
+    entry_e, value_e = np.empty(n_a, np.int64), np.empty(n_a, r_pc.dtype)
     for n in range(len(species_n)):
         s = species_n[n]
         n_lanes = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
@@ -259,47 +322,42 @@ def site_hessians(
             continue
         fill_radial(tables, lanes, n_lanes, 2)
         fill_harmonics(tables, lanes, n_lanes)
+        fill_gradients(tables, lanes, n_lanes)
         sum_neighbours(tables, lanes, x_x)
         value_and_adjoint(products, linear_sx[s], q_st[s], n_a, x_x, g_x)
         second_derivatives(products, q_st[s], n_a, x_x, g_x, m_ab)
-        fill_gradients(tables, lanes, n_lanes)
-        fill_jacobian(tables, lanes, jacobian)
+        n_groups = cut_lanes(tables, lanes, first_g, species_g)
+        fill_jacobian(tables, lanes, first_g[: n_groups + 1], jacobian)
         pair_curvatures(tables, lanes, n_lanes, g_x, h_vj)
+        multiply_sparse(m_ab, block, jacobian, first_g, species_g, n_groups, entry_e, value_e, weighted)
         count = 0
         for j in range(n_lanes):
-            place_j[j] = count
+            place_j[j] = -1
             if lanes.pair_j[j] >= 0:
+                place_j[j] = count
                 site_q[count] = site_p[lanes.pair_j[j]]
                 count += 1
         h_qqcd = np.zeros((count, count, 3, 3), r_pc.dtype)
-        for z in range(n_species):
-            lo_z, n_z = lanes.first_z[z], lanes.first_z[z + 1] - lanes.first_z[z]
-            if n_z == 0:
-                continue
-            j_z = jacobian[block * 3 * lo_z : block * 3 * (lo_z + n_z)].reshape((block, 3 * n_z))
-            for y in range(z, n_species):
-                lo_y, n_y = lanes.first_z[y], lanes.first_z[y + 1] - lanes.first_z[y]
-                if n_y == 0:
-                    continue
-                j_y = jacobian[block * 3 * lo_y : block * 3 * (lo_y + n_y)].reshape((block, 3 * n_y))
-                m_zy = np.ascontiguousarray(m_ab[z * block : (z + 1) * block, y * block : (y + 1) * block])
-                h_zy = np.dot(j_z.T, np.dot(m_zy, j_y))
-                for i in range(n_z):
-                    if lanes.pair_j[lo_z + i] < 0:
-                        continue
-                    p = place_j[lo_z + i]
-                    for k in range(n_y):
-                        if lanes.pair_j[lo_y + k] < 0:
-                            continue
-                        q = place_j[lo_y + k]
-                        for c in range(3):
-                            for d in range(3):
-                                h = h_zy[c * n_z + i, d * n_y + k]
-                                h_qqcd[p, q, c, d] = h
-                                if y > z:
+        for g in range(n_groups):
+            lo_g, n_g = first_g[g], first_g[g + 1] - first_g[g]
+            j_g = jacobian[block * 3 * lo_g : block * 3 * (lo_g + n_g)].reshape((block, 3 * n_g))
+            for f in range(g, n_groups):
+                lo_f, n_f = first_g[f], first_g[f + 1] - first_g[f]
+                start = n_a * 3 * lo_f + species_g[g] * block * 3 * n_f
+                w_f = weighted[start : start + block * 3 * n_f].reshape((block, 3 * n_f))
+                h_gf = np.dot(j_g.T, w_f)
+                for i in range(n_g):
+                    p = place_j[lo_g + i]
+                    for k in range(n_f):
+                        q = place_j[lo_f + k]
+                        if p >= 0 and q >= 0:
+                            for c in range(3):
+                                for d in range(3):
+                                    h = h_gf[c * n_g + i, d * n_f + k]
+                                    h_qqcd[p, q, c, d] = h
                                     h_qqcd[q, p, d, c] = h
         for j in range(n_lanes):
-            if lanes.pair_j[j] >= 0:
+            if place_j[j] >= 0:
                 own = h_qqcd[place_j[j], place_j[j]]
                 for c in range(3):
                     for d in range(3):
