@@ -201,7 +201,7 @@ def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
         return read_structures(options.structures)
 
     structures = on_root(comm, "reading structures", check)
-    study, results = pipeline.open_law(study, options.law, options.point, comm)
+    results = pipeline.open_law(study, options.law, options.point, comm)
     logs.start(comm=comm)
     from parmlip.evaluate import evaluate
     from parmlip.io.atoms import write_structures

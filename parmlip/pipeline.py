@@ -323,21 +323,25 @@ def check(study: Study, comm: MPI.Comm, stages: Mapping[str, Stage] = STAGES) ->
     return on_root(comm, "checking the input", work)
 
 
-def open_law(study: Study, law: str, point: int | None, comm: MPI.Comm) -> tuple[Study, Results | None]:
-    """The study and the results from which `law` is made: at a point of the sweep if there is one.
+def open_law(study: Study, law: str, point: int | None, comm: MPI.Comm) -> Results | None:
+    """The results from which the surrogate is made, at a point of the sweep if there is one; None for the reference.
 
-    Collective on ``comm``. The reference law needs no results (None).
+    Collective on ``comm``.
     """
     if law == "reference":
         _ = study.reference  # raises when the table is missing
-        return study, None
-    points = study.points()
-    if points and (point is None or not 0 <= point < len(points)):
-        raise ConfigError(f"--point: the input has a sweep; give a number from 0 to {len(points) - 1}")
-    if not points and point is not None:
-        raise ConfigError(f"--point {point}: the input has no [sweep]")
-    results = Results(study.output, swept_steps(study), point, comm=comm)
-    if not results.names("train"):
-        at = "" if point is None else f" at point {point}"
-        raise DataError(f'result file {study.output} has no fitted surrogate{at}; run the stage "train" first')
-    return (points[point].study if point is not None else study), results
+        return None
+    fitted = on_root(comm, "opening the result file", _fitted_points, study.output)
+    if not fitted:
+        raise DataError(f'result file {study.output} has no fitted surrogate; run the stage "train" first')
+    if point is None and fitted != [None]:
+        raise ConfigError(f"--point: {study.output} has a sweep; give one of {show(fitted)}")
+    if point is not None and point not in fitted:
+        has = "no sweep" if fitted == [None] else f"a surrogate at the points {show(fitted)}"
+        raise ConfigError(f"--point {point}: {study.output} has {has}")
+    return Results(study.output, frozenset() if point is None else frozenset(["train"]), point, comm=comm)
+
+
+def _fitted_points(path: Path) -> list[int | None]:
+    """Points of the sweep that have a fitted surrogate; [None] without a sweep."""
+    return [point for name, point, _ in ResultFile(path).stages() if name == "train"]

@@ -71,11 +71,6 @@ BAD_CALLS = [
     (["evaluate", "quickstart.toml", "in.xyz", "-o", "o.xyz", "--law", "both"], 2, "invalid choice: 'both'"),
     (
         ["evaluate", "quickstart.toml", "in.xyz", "-o", "o.xyz", "--law", "surrogate"],
-        2,
-        "--point: the input has a sweep",
-    ),
-    (
-        ["evaluate", "quickstart.toml", "in.xyz", "-o", "o.xyz", "--law", "surrogate", "--point", "0"],
         4,
         "result file quickstart.h5 does not exist",
     ),
@@ -243,6 +238,14 @@ def test_evaluate_reads_and_writes_structures(parmlip, here):
     assert parmlip("quickstart.toml").returncode == 0
     run = parmlip("evaluate", "quickstart.toml", "in.xyz", "-o", "o.xyz", "--law", "surrogate", "--point", "1")
     assert run.returncode == 0, run.stderr
+    for words, message in (((), "has a sweep; give one of [0, 1, 2]"), (("--point", "3"), "at the points [0, 1, 2]")):
+        run = parmlip("evaluate", "quickstart.toml", "in.xyz", "-o", "p.xyz", "--law", "surrogate", *words, ranks=2)
+        assert run.returncode == 2
+        assert message in run.stderr
+    assert parmlip("quickstart.toml", "--overwrite", "--set", "run.stages=['build']").returncode == 0
+    run = parmlip("evaluate", "quickstart.toml", "in.xyz", "-o", "p.xyz", "--law", "surrogate", "--point", "0")
+    assert run.returncode == 4
+    assert "has no fitted surrogate" in run.stderr
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in TEMPLATES.glob("*.toml")))

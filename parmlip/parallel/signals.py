@@ -19,8 +19,6 @@ STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # Schedulers and mpirun may send a signal twice; within these seconds the second one is ignored, later it kills.
 _AGAIN: Final = 5.0
 _ROOM: Final = 2048  # bytes of a message
-
-
 _received: list[tuple[int, float]] = []  # the first stopping signal and when it came
 
 
@@ -31,7 +29,6 @@ def stop_on_signals() -> Iterator[None]:
     Code that is called back from a library may lose that error or turn it into another one: `received` knows, and
     `check` raises it again at the next safe point.
     """
-    _received.clear()
 
     def handle(number: int, frame: FrameType | None) -> None:
         if not _received:

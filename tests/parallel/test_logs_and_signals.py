@@ -16,7 +16,8 @@ from parmlip.parallel.signals import Outcome, agree, received, stop_on_signals
 
 
 @pytest.fixture(autouse=True)
-def no_log_afterwards():
+def no_log_and_no_timers_of_other_tests():
+    logs.reset_timers()
     yield
     logs.stop()
     logs.reset_timers()
@@ -68,10 +69,11 @@ def test_timers_add_up_and_their_table_is_the_same_on_every_rank(comm):
     lines = logs.timer_table(comm=comm)
     assert len(set(comm.allgather(tuple(lines)))) == 1
     assert lines[0].split() == ["timer", "calls", "mean", "s", "max", "s", "max/mean"]
-    name, calls, mean, most, ratio = lines[1].split()
-    assert (name, calls) == ("hessian", "2")
+    (found,) = (line.split() for line in lines if line.startswith("hessian"))
+    _, calls, mean, most, ratio = found
+    assert calls == "2"
     assert float(most) >= 0.02 * comm.size
-    assert float(ratio) == pytest.approx(float(most) / float(mean), abs=0.02)
+    assert float(ratio) == pytest.approx(float(most) / float(mean), rel=0.05)  # of rounded numbers
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
