@@ -84,6 +84,9 @@ def assembled(energy: Energy, u_nd: NDArray[np.float64], pattern: HessianPattern
     matrix.setType(PETSc.Mat.Type.AIJ)
     integer = PETSc.IntType
     matrix.setPreallocationNNZ((np.repeat(diagonal, d).astype(integer), np.repeat(off_diagonal, d).astype(integer)))
+    # Preallocation sets this only on ranks that own rows, and assembly then waits for ever for those that do not:
+    # they alone ask the others whether the pattern may change (PETSc 3.18, MatAssemblyEnd_MPIAIJ).
+    matrix.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, True)
     matrix.setValuesBlockedCSR(pattern.first_r.astype(integer), pattern.number_b.astype(integer), merged)
     matrix.assemble()
     matrix.setOption(PETSc.Mat.Option.SYMMETRIC, True)
