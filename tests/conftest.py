@@ -254,7 +254,7 @@ class Job:
         files = dict.fromkeys(nodeid.split("::")[0] for nodeid in self.pending)
         command = ["mpirun", "-n", str(self.ranks), sys.executable, "-m", "mpi4py", "-m", "pytest"]
         command += ["-c", str(self.config.inipath), "--rootdir", str(self.config.rootpath), "-p", "no:cacheprovider"]
-        command += ["-q", "--job", str(self.directory), *files]
+        command += ["-q", "--color=no", "--job", str(self.directory), *files]
         with open(self.directory / "output.txt", "wb") as output:
             self.process = start(command, cwd=self.config.rootpath, stdout=output, stderr=subprocess.STDOUT)
 
