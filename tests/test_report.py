@@ -135,6 +135,17 @@ def test_a_sweep_of_one_point_and_perfect_agreement_can_be_drawn(tmp_path):
     assert "0.000e+00" in "\n".join(table(file.path))
 
 
+def test_force_errors_within_a_decade_get_readable_ticks(tmp_path):
+    file = ResultFile(tmp_path / "narrow.h5")
+    file.create({"version": "0"})
+    for i, (rmse, error) in enumerate([(0.18, 30.0), (0.163, 0.44), (0.16, 0.4)]):
+        train, compare = stages(rmse, 25, i > 0, error)
+        compare["displacement_reference"].value[0] = 1e-16  # a site that symmetry holds still
+        file.write_stage("train", train, point=i, swept={"surrogate.total_degree": 6 + 2 * i})
+        file.write_stage("compare", compare, point=i, swept={"surrogate.total_degree": 6 + 2 * i})
+    assert len(draw(file.path, tmp_path)) == 2
+
+
 def test_a_reference_that_did_not_move_can_be_drawn(tmp_path):
     file = ResultFile(tmp_path / "still.h5")
     file.create({"version": "0"})

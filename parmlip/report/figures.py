@@ -15,6 +15,7 @@ from parmlip.report.sweep import THEORY, Sweep, read_sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
 RealArray = NDArray[np.float64]
@@ -89,7 +90,7 @@ def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
 
 
 def _errors_figure(sweep: Sweep) -> Figure:
-    figure, (left, right) = _panels(2, 5.4, 4.4)
+    figure, (left, right) = _panels(2, 5.0, 5.4)
     _error_panel(left, sweep, {"geometry_error": (BLUE, "o")})
     left.set_ylabel(r"geometry error ($\mathrm{\AA}$)")
     left.set_title("Geometry")
@@ -98,8 +99,7 @@ def _errors_figure(sweep: Sweep) -> Figure:
     right.set_title("Energy")
     for axes in (left, right):
         axes.set_xlabel(f"force RMSE, {'test' if sweep.test else 'training'} set (eV/$\\mathrm{{\\AA}}$)")
-    figure.text(0.995, 0.005, f"labels: {sweep.what}", ha="right", va="bottom", fontsize=8, color=GREY)
-    figure.get_layout_engine().set(rect=(0.0, 0.03, 1.0, 0.97))  # type: ignore[union-attr, call-arg]
+    figure.suptitle(f"labels at the points: {sweep.what}", fontsize=10, color=GREY)
     return figure
 
 
@@ -144,11 +144,15 @@ def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) ->
     for text, x_point, y_point in zip(sweep.labels, sweep.rmse, lowest, strict=True):
         if np.isfinite(y_point):
             axes.annotate(text, (x_point, y_point), (0, -16), textcoords="offset points", ha="center", fontsize=9.5)
+    axes.margins(0.08, 0.2)
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        if high < 30.0 * low:  # about a decade or less: matplotlib would label every minor tick
+            _plain_ticks(axis)
     if legend:
-        axes.legend(handles=legend, loc="upper left")
+        axes.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.17))  # inside it hides points
     else:
         _nothing(axes)
-    axes.margins(0.08, 0.2)
 
 
 def _summary_figure(path: Path) -> Figure | None:
@@ -246,25 +250,32 @@ def _displacement_panel(
     axes.set_yscale("log")
     shown = [(reference, BLUE, "o", 4.5, "reference"), (surrogate, ORANGE, ".", 3.5, "surrogate"),
              (difference, VERMILLION, "x", 3.0, "difference")]  # fmt: skip
+    # Sites that symmetry holds still move by rounding only, ten decades below the rest.
+    floor = 1e-8 * float(reference.max(initial=0.0))
     for u, colour, marker, size, name in shown:
-        positive = u[order] > 0.0
+        positive = u[order] > floor
         axes.plot(r[positive], u[order][positive], marker, color=colour, markersize=size, alpha=0.55, linestyle="none",
                   markeredgewidth=0.7, label=name, rasterized=True)  # fmt: skip
-    far = (r <= 0.5 * r.max(initial=0.0)) & (reference[order] > 0.0)
+    far = (r <= 0.5 * r.max(initial=0.0)) & (reference[order] > floor)
     if dimension > 1 and far.any():
         level = np.exp(np.mean(np.log(reference[order][far] * r[far] ** (dimension - 1))))
         ends = np.array([max(r.min(), 0.05 * r.max()), r.max()])
         axes.plot(ends, 3.0 * level * ends ** (1.0 - dimension), "--", color=GREY, label=f"$r^{{{1 - dimension}}}$")
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    if len(r) and r.min() > 0.5:  # a decade or so: plain numbers
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+    if len(r) and r.min() > 0.5:  # a decade or so
+        _plain_ticks(axes.xaxis)
     axes.set_xlabel(r"distance from the defects ($\mathrm{\AA}$)")
     axes.set_ylabel(r"displacement ($\mathrm{\AA}$)")
     axes.set_title("Displacement fields")
     axes.legend(loc="lower left", markerscale=1.5)
+
+
+def _plain_ticks(axis: XAxis | YAxis) -> None:
+    """Ticks at 1, 2, 5 of every decade, as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _nothing(axes: Axes) -> None:
