@@ -5,9 +5,13 @@
 
 Peers in the same run, interleaved size by size: the same Newton with an assembled Hessian and PETSc's algebraic
 multigrid (smallest size: the Hessian takes 40 kB a site), and matrix-free CG without preconditioner (up to 20,000
-sites). Memory is the growth of the largest resident set over that before the energy was built (Linux). The measured prototype of the method took 4 Newton and 13 CG steps at every size.
+sites). Memory is what a process of its own grows by, from before the energy is built, on one rank. The measured
+prototype of the method took 4 Newton and 13 CG steps at every size.
 """
 
+import os
+import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,15 +37,32 @@ MULTIGRID_LIMIT, PLAIN_LIMIT = 4_000, 20_000
 SETTINGS = Relax(force_tolerance=1e-8)
 
 
-def resident(comm, which):
-    """Resident memory of all ranks, bytes: now (VmRSS) or the largest since `forget_peak` (VmHWM)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return comm.allreduce(1024 * next(int(line.split()[1]) for line in lines if line.startswith(which)))
+def case(name, lattice, edge):
+    """Law and cell with one vacancy."""
+    law = builtin(name)
+    shape, a0 = relaxed_lattice(law, LATTICES[lattice], law.species[:1])
+    perfect = build_supercell(shape, a0, (edge,) * 3, law.species[:1])
+    return law, apply_defects(perfect, [Vacancy(at=(0, 0, 0))])
 
 
-def forget_peak():
-    """The largest resident set starts anew at the present one."""
-    Path("/proc/self/clear_refs").write_text("5")
+def print_growth(name, lattice, edge):
+    """In a process of its own: kB per site by which the largest resident set grows."""
+    peaks = []
+    for cells in (4, edge):  # the small one loads libraries and compiled kernels
+        law, supercell = case(name, lattice, cells)
+        timed(Energy(law, supercell, comm=MPI.COMM_SELF))
+        peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    print((peaks[1] - peaks[0]) * 1.024 / supercell.n_sites)
+
+
+def growth(comm, *names):
+    """kB per site measured by `print_growth`, or "-" on several ranks."""
+    if comm.size > 1:
+        return "-"
+    command = [sys.executable, __file__, "growth", *map(str, names)]
+    environment = dict(os.environ, PYTHONPATH=str(Path(__file__).parents[2]))
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=environment)
+    return f"{float(done.stdout):.1f}"
 
 
 def timed(energy, **options):
@@ -81,21 +102,15 @@ def measure(comm, largest=150_000):
         )
     counts = {}
     for name, lattice, edges in CASES:
-        law = builtin(name)
-        shape, a0 = relaxed_lattice(law, LATTICES[lattice], law.species[:1])
         for edge in edges:
-            supercell = apply_defects(
-                build_supercell(shape, a0, (edge,) * 3, law.species[:1]), [Vacancy(at=(0, 0, 0))]
-            )
+            law, supercell = case(name, lattice, edge)
             if supercell.n_sites > largest:
                 continue
-            forget_peak()
-            before = resident(comm, "VmRSS")
             energy = Energy(law, supercell, comm=comm)
             found, seconds = timed(energy)
-            used = (resident(comm, "VmHWM") - before) / supercell.n_sites / 1e3
             estimate = bytes_per_site(law, supercell, energy.margin, assembled=False) / 1e3
-            line(comm, f"{name} Green's function", supercell.n_sites, found, seconds, f"{used:.1f} ({estimate:.1f})")
+            memory = f"{growth(comm, name, lattice, edge)} ({estimate:.1f})"
+            line(comm, f"{name} Green's function", supercell.n_sites, found, seconds, memory)
             counts.setdefault(name, []).append((supercell.n_sites, found.iterations, sum(found.inner_iterations)))
             if supercell.n_sites < MULTIGRID_LIMIT:
                 line(comm, "multigrid, assembled", supercell.n_sites, *without_green(energy, matrix_free=False))
@@ -113,4 +128,7 @@ def test_iteration_counts_stay_level_with_the_number_of_sites():
 
 
 if __name__ == "__main__":
-    measure(MPI.COMM_WORLD, *map(int, sys.argv[1:]))
+    if sys.argv[1:2] == ["growth"]:
+        print_growth(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    else:
+        measure(MPI.COMM_WORLD, *map(int, sys.argv[1:]))
