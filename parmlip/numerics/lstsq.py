@@ -29,7 +29,7 @@ FloatArray = NDArray[np.float64]
 _PANEL = 64
 _SMALLEST_LEAF = 256
 # Columns of exactly unit norm leave the first pivot, and with it all that is truncated, to rounding: predictions were
-# measured to differ by 2 % between one rank and two. So later columns are taken to be shorter by up to this.
+# measured to differ by 2 % between one rank and two. So pivots are chosen as if later columns were shorter by up to this.
 _TIE_BREAK = 1e-8
 
 
@@ -255,7 +255,7 @@ class LeastSquaresResult:
     value_norm: float  # |values|, of the weighted rows
     column_norms: FloatArray  # (n_columns,) Euclidean norms of the weighted columns
     pivots: NDArray[np.int64]  # (n_columns,) columns in the order in which they were chosen
-    diagonal: FloatArray  # (min(n_rows, n_columns),) |R_jj| of the pivoted factor of the (scaled) columns, decreasing
+    diagonal: FloatArray  # (min(n_rows, n_columns),) |R_jj| of the (scaled) columns, decreasing to 1e-8
     n_rows: int
     tolerance: float
 
@@ -297,10 +297,10 @@ def solve_rrqr(factor: RFactor, tolerance: float, column_scaling: bool = True) -
     column_norms = np.linalg.norm(r, axis=0)
     if not column_norms.any():
         raise DataError("nothing to fit: all rows of the least-squares problem are zero")
-    scale = np.ones(n)
-    if column_scaling:
-        scale = np.where(column_norms > 0.0, column_norms, 1.0) * (1.0 + _TIE_BREAK * np.arange(n) / n)
-    projected, pivoted, pivots = scipy.linalg.qr_multiply(r / scale, values, mode="right", pivoting=True)
+    scale = np.where(column_norms > 0.0, column_norms, 1.0) if column_scaling else np.ones(n)
+    shorter = 1.0 - _TIE_BREAK * np.arange(n) / n
+    projected, pivoted, pivots = scipy.linalg.qr_multiply(r * (shorter / scale), values, mode="right", pivoting=True)
+    pivoted = pivoted / shorter[pivots]  # it chose the pivots and has no place in the solution
     diagonal = np.abs(np.diagonal(pivoted))
     rank = int(np.count_nonzero(diagonal > max(tolerance, n * np.finfo(float).eps) * diagonal[0]))
     scaled = np.empty(n)
