@@ -29,7 +29,7 @@ FloatArray = NDArray[np.float64]
 _PANEL = 64
 _SMALLEST_LEAF = 256
 # Columns of exactly unit norm leave the first pivot, and with it all that is truncated, to rounding: predictions were
-# measured to differ by 2 % between one rank and two. So pivots are chosen as if later columns were shorter by up to this.
+# measured to differ by 2 % between one rank and two. So pivots are chosen as if later columns were this much shorter.
 _TIE_BREAK = 1e-8
 
 
