@@ -9,6 +9,7 @@ from parmlip.config import Defect as DefectInput
 from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.crystal.supercell import Supercell, build_supercell, supercell_from_arrays
+from parmlip.errors import ConfigError
 from parmlip.io.atoms import read_structures
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance, relaxed_lattice
@@ -33,6 +34,12 @@ def lattice(study: Study, law: SiteLaw) -> tuple[Lattice, float]:
     crystal = study.crystal
     named = lattice_named(str(crystal.lattice), crystal.c_over_a)
     if crystal.lattice_constant != "relax":
+        nearest = nearest_distance(named) * float(crystal.lattice_constant)
+        if nearest >= law.cutoff:
+            raise ConfigError(
+                f"[crystal] lattice_constant = {crystal.lattice_constant}: nearest neighbours are {nearest:.3f} A "
+                f"apart, beyond the reference's cutoff {law.cutoff:g} A"
+            )
         return named, float(crystal.lattice_constant)
     return relaxed_lattice(law, named, crystal.species)
 
@@ -73,9 +80,13 @@ def _vector(v: tuple[float, ...] | None) -> tuple[float, float, float]:
 
 def ace_basis(surrogate: Surrogate, species: tuple[str, ...], of: tuple[Lattice, float] | None) -> ACEBasis:
     """The basis of [surrogate]; `r0 = "nearest"` needs a lattice."""
-    r0 = surrogate.r0
-    if isinstance(r0, str):
-        r0 = 2.5 if of is None else of[1] * nearest_distance(of[0])
+    nearest = 2.5 if of is None else of[1] * nearest_distance(of[0])
+    if of is not None and nearest >= surrogate.cutoff:
+        raise ConfigError(
+            f"[surrogate] cutoff = {surrogate.cutoff:g}: must be greater than the nearest-neighbour distance "
+            f"{nearest:.3f} A"
+        )
+    r0 = nearest if isinstance(surrogate.r0, str) else surrogate.r0
     return ACEBasis(
         species=species,
         correlation_order=surrogate.correlation_order,

@@ -17,7 +17,6 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from parmlip import construct
-from parmlip import report as reporting
 from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
 from parmlip.crystal.distances import distances_to
@@ -32,13 +31,14 @@ from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import UnitCell
 from parmlip.mechanics.energy import MARGIN, Energy
-from parmlip.mechanics.memory import bytes_per_site, pairs_per_site, resident_bytes
+from parmlip.mechanics.memory import PeakMemory, bytes_per_site, pairs_per_site
 from parmlip.mechanics.relax import bulk_green, relax
 from parmlip.mechanics.stability import stability
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed
 from parmlip.potentials.ace import ACE
 from parmlip.potentials.base import SiteLaw
+from parmlip.report import draw, table
 from parmlip.units import GPA_PER_EV_A3
 
 logger = logging.getLogger(__name__)
@@ -85,22 +85,22 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     of, law = _crystal(study, results), construct.reference_law(study)
     seed = study.run.seed
     training, test = [], []
-    for number, table in enumerate(study.training):
-        name = table.name or f"training-{number + 1}"
-        cell = construct.supercell(study, table, of)
+    for number, block in enumerate(study.training):
+        name = block.name or f"training-{number + 1}"
+        cell = construct.supercell(study, block, of)
         centre_ac = cell.positions_ac
-        if table.relax:
+        if block.relax:
             centre_ac = on_root(comm, f"relaxing {name}", _relaxed_positions, study, law, cell, name)
-        rattle = (table.rattle.amplitude, table.rattle.kind)
-        training += sample(cell, centre_ac, table.samples, *rattle, name=name, seed=seed, index=(number, 0))
+        rattle = (block.rattle.amplitude, block.rattle.kind)
+        training += sample(cell, centre_ac, block.samples, *rattle, name=name, seed=seed, index=(number, 0))
         test += sample(
-            cell, centre_ac, table.test_samples, *rattle, name=name, seed=seed, index=(number, 1), with_reference=False
+            cell, centre_ac, block.test_samples, *rattle, name=name, seed=seed, index=(number, 1), with_reference=False
         )
     if study.fit.homogeneous and of is not None:
-        table = study.training[0]
-        perfect = build_supercell(*of, table.repeats, study.crystal.species)
+        first = study.training[0]
+        perfect = build_supercell(*of, first.repeats, study.crystal.species)
         training += sample(
-            perfect, perfect.positions_ac, study.fit.homogeneous - 1, table.rattle.amplitude, table.rattle.kind,
+            perfect, perfect.positions_ac, study.fit.homogeneous - 1, first.rattle.amplitude, first.rattle.kind,
             name="homogeneous", seed=seed, index=(len(study.training), 0),
         )  # fmt: skip
     fields = {"training": Field(labelled(law, training, comm=comm, what="training labels").packed())}
@@ -200,15 +200,15 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """Figures and the table at the end, from the result file alone."""
 
-    def draw() -> list[str]:
-        for line in reporting.table(results.path):
+    def work() -> list[str]:
+        for line in table(results.path):
             logger.info("%s", line)
         if not study.report.figure:
             return []
         directory = Path(study.report.directory) if study.report.directory else results.path.parent
-        return [str(path) for path in reporting.draw(results.path, directory)]
+        return [str(path) for path in draw(results.path, directory)]
 
-    figures = on_root(comm, "drawing figures", draw)
+    figures = on_root(comm, "drawing figures", work)
     for path in figures:
         logger.info("figure %s", path)
     return {"figures": Field(figures)}
@@ -290,7 +290,7 @@ def _equilibrium(
     """Relax the simulation cell with a law and say what was found."""
     of = _crystal(study, results)
     cell = construct.supercell(study, study.simulation, of)
-    before = resident_bytes(comm)
+    peak = PeakMemory(comm)
     energy = Energy(law, cell, comm=comm)
     estimate = bytes_per_site(law, cell, energy.margin, assembled=study.relax.hessian == "assembled")
     shape = (energy.sites.n_owned, energy.dimension)
@@ -301,7 +301,7 @@ def _equilibrium(
         modes = stability(energy, found.u_nd, green)
     if not modes.stable:
         logger.warning("the %s's state is not a minimum: lowest eigenvalue %.3e", which, modes.lowest[0])
-    memory = (resident_bytes(comm) - before) / cell.n_sites
+    memory = (peak.growth() or 0) / cell.n_sites
     logger.info("memory: %.1f kB a site (estimate %.1f)", memory / 1e3, estimate / 1e3)
     fields = {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "global site order"),

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from math import pi
+from pathlib import Path
 
 from mpi4py import MPI
 
@@ -54,7 +53,30 @@ def bytes_per_site(law: SiteLaw, supercell: Supercell, margin: float, *, assembl
     return total
 
 
-def resident_bytes(comm: MPI.Comm) -> int:
-    """Largest memory so far of all ranks together, bytes. Collective on ``comm``."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return int(comm.allreduce(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale))
+class PeakMemory:
+    """Growth of the resident memory of all ranks since this was made, at its highest. Linux only; elsewhere None.
+
+    Collective on ``comm``, as is `growth`.
+    """
+
+    def __init__(self, comm: MPI.Comm) -> None:
+        self.comm = comm
+        try:
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
+        except OSError:
+            pass
+        self._before = comm.allreduce(_status("VmHWM"))
+
+    def growth(self) -> int | None:
+        """Bytes."""
+        now = self.comm.allreduce(_status("VmHWM"))
+        return now - self._before if now else None
+
+
+def _status(name: str) -> int:
+    """A line of this process's status, bytes; 0 where there is no such file."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":")), 0)

@@ -58,7 +58,7 @@ class Halo:
     def reverse_add(self, x_m: NDArray[Any]) -> None:
         """Add the ghosts of `x_m` to their owners' values, the transpose of `forward`; ghosts keep what they hold.
 
-        Collective on ``comm``. The order of the additions is that of the ranks, so that repeated calls agree to the bit.
+        Collective on ``comm``. Additions are in the order of the ranks, so that repeated calls agree to the bit.
         """
         buffers = [np.empty((len(index), *x_m.shape[1:]), dtype=x_m.dtype) for _, index in self._send]
         requests = [self.comm.Irecv(_bytes(b), source=rank) for (rank, _), b in zip(self._send, buffers, strict=True)]
