@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from math import pi
 from pathlib import Path
 
@@ -61,10 +62,8 @@ class PeakMemory:
 
     def __init__(self, comm: MPI.Comm) -> None:
         self.comm = comm
-        try:
+        with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # the high-water mark begins anew
-        except OSError:
-            pass
         self._before = comm.allreduce(_status("VmHWM"))
 
     def growth(self) -> int | None:
