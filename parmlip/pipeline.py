@@ -22,12 +22,13 @@ from mpi4py import MPI
 import parmlip
 from parmlip.config import Point, Study
 from parmlip.config_schema import show
-from parmlip.errors import ConfigError, ConvergenceError, DataError
+from parmlip.errors import ConfigError, ConvergenceError, DataError, GeometryError
 from parmlip.io.hdf5 import Field, ResultFile
 from parmlip.io.results import Results
 from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table
+from parmlip.parallel.signals import Outcome, agree
 
 _logger = logging.getLogger(__name__)
 
@@ -174,6 +175,8 @@ def run(
     ------
     ConfigError
         The chain cannot work, the output exists, or the file to be resumed belongs to another input.
+    ConvergenceError, GeometryError
+        A step failed. At a point of a sweep it is raised when all other points are done and reported.
     """
     done = on_root(comm, "opening the result file", _open_output, study, comm.size, overwrite, resume, stages)
     on_root(comm, "opening the log", _start_log, study, resume, comm)
@@ -186,16 +189,32 @@ def run(
     left = [task for task in tasks if (task.name, task.index) not in done]
     if resume and len(left) < len(tasks):
         _logger.info("resuming: %d of %d steps are complete in %s", len(tasks) - len(left), len(tasks), study.output)
+    last_word = comm.Dup()
+    failed: dict[int | None, str] = {}  # points of the sweep that ended, and why; all ranks agree on them
     for count, task in enumerate(left, start=len(tasks) - len(left) + 1):
+        if task.index in failed:
+            continue
         _logger.info("--- %d/%d %s", count, len(tasks), task)
         begin = time.perf_counter()
-        with timed(f"stage {task.name}"):
-            fields = stages[task.name].run(task.point.study if task.point else study, results.at(task.index), comm)
-            on_root(comm, "writing results", _write, study.output, task, fields, time.perf_counter() - begin)
+        try:
+            with timed(f"stage {task.name}"):
+                fields = stages[task.name].run(task.point.study if task.point else study, results.at(task.index), comm)
+                on_root(comm, "writing results", _write, study.output, task, fields, time.perf_counter() - begin)
+        except (ConvergenceError, GeometryError) as error:
+            # Going on is safe only if every rank failed here; one that did not is somewhere in a collective call.
+            if task.point is None or agree(Outcome(error.exit_code, str(error)), comm=last_word) is None:
+                raise
+            _logger.warning("%s failed: %s; going on with the other points", task, error)
+            failed[task.index] = f"{task}: {error}"
+            continue
         _logger.info("    %s done in %.2f s", task.name, time.perf_counter() - begin)
+    last_word.Free()
     for line in timer_table(comm=comm):
         _logger.info("%s", line)
     _logger.info("results are in %s", study.output)
+    if failed:
+        of = len(study.points())
+        raise ConvergenceError(f"{len(failed)} of {of} points of the sweep failed; first {next(iter(failed.values()))}")
 
 
 def _start_log(study: Study, resume: bool, comm: MPI.Comm) -> None:

@@ -25,7 +25,7 @@ def fault(stage: str, comm: MPI.Comm) -> None:
         return
     what, _, rank = rest.partition(":")
     mine = rank == "" or int(rank) == comm.rank
-    if what == "converge":
+    if what == "converge" and mine:
         raise ConvergenceError("no convergence after 7 iterations: residual 1.0e-03, tolerance 1.0e-08")
     if what == "data" and mine:
         raise DataError("the file is bad")
@@ -40,7 +40,7 @@ def fault(stage: str, comm: MPI.Comm) -> None:
         while time.monotonic() < end:
             comm.allreduce(1)
             time.sleep(0.01)
-    if what in ("data", "bug", "die"):
+    if what in ("data", "bug", "die", "converge"):
         comm.allreduce(1)  # the healthy ranks wait here for the one that failed
 
 

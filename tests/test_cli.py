@@ -92,7 +92,9 @@ def test_a_wrong_call_gives_one_line_and_its_exit_code(parmlip, here, arguments,
 @pytest.mark.parametrize(
     ("fault", "code", "message"),
     [
-        ("compare:converge", 5, "no convergence after 7 iterations"),
+        ("compare:converge", 5, "points of the sweep failed; first compare (point 0: surrogate.total_degree = 6)"),
+        ("relax_reference:converge", 5, "parmlip: error: no convergence after 7 iterations"),
+        ("train:converge:1", 5, "rank 1: no convergence"),  # no other rank agrees that the point failed
         ("train:data:1", 4, "rank 1: the file is bad"),  # outside a collective step: the others wait
         ("train:data:0", 4, "rank 0: the file is bad"),
         ("train:nan", 5, "stage train (point 0: surrogate.total_degree = 6): result 'energy' has 1 NaN of 2 numbers"),

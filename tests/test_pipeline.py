@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mpi4py import MPI
 
 from parmlip.config import loads
 from parmlip.errors import ConfigError, ConvergenceError
@@ -112,7 +113,8 @@ def test_a_failed_run_is_resumed_where_it_failed_with_identical_results(comm, sh
         run(study_of(broken, SWEEP), comm, stages=tracing(first, wrong=("relax_surrogate", 1)))
     second: list = []
     run(study_of(broken, SWEEP), comm, resume=True, stages=tracing(second))
-    assert first[:-1] + second == calls
+    assert first[-2:] == [("relax_surrogate", 1), ("report", None)]  # the other points and the report are not lost
+    assert first[:-2] + second == calls
     if comm.rank == 0:
         for name, point in calls:
             at = point if name in ("train", "relax_surrogate", "compare") else None
@@ -175,3 +177,14 @@ def test_lists_of_tables_are_compared_member_by_member():
         check_same(study_of(Path("run.h5"), "training.samples=7"), stored)
     with pytest.raises(ConfigError, match=r"crystal.c_over_a was absent"):
         check_same(study_of(Path("run.h5"), "crystal.lattice=hcp", "crystal.c_over_a=1.6"), stored)
+
+
+def test_a_point_that_fails_does_not_end_the_others(tmp_path):
+    calls: list = []
+    study = study_of(tmp_path / "run.h5", SWEEP)
+    with pytest.raises(ConvergenceError, match=r"1 of 2 points of the sweep failed; first train \(point 0: surrogate"):
+        run(study, MPI.COMM_SELF, stages=tracing(calls, wrong=("train", 0)))
+    assert calls[-5:] == [("train", 0), ("train", 1), ("relax_surrogate", 1), ("compare", 1), ("report", None)]
+    file = ResultFile(tmp_path / "run.h5")
+    assert file.complete("compare", 1)
+    assert not file.complete("train", 0)
