@@ -331,11 +331,12 @@ def check(study: Study, comm: MPI.Comm, stages: Mapping[str, Stage] = STAGES) ->
 
     Collective on ``comm``: rank 0 works.
     """
+    # By all ranks: the import starts PETSc, which is collective.
+    estimate: Callable[[Study, int], list[str]] = importlib.import_module("parmlip.stages").estimate
 
     def work() -> list[str]:
         check_chain(study, stages=stages)
         tasks = plan(study, stages)
-        estimate: Callable[[Study, int], list[str]] = importlib.import_module("parmlip.stages").estimate
         lines = ["the input is right; resolved:", "", study.as_toml()]
         return [*lines, f"{len(tasks)} steps:", *(f"  {task}" for task in tasks), *estimate(study, comm.size)]
 

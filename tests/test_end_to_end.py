@@ -119,6 +119,16 @@ def test_results_do_not_depend_on_the_number_of_ranks(serial, tmp_path, mpirun, 
             np.testing.assert_allclose(a[law]["displacement"], b[law]["displacement"], atol=tolerance)
 
 
+@pytest.mark.parametrize("ranks", [0, 2])
+def test_check_estimates_and_does_nothing(tmp_path, mpirun, ranks):
+    (tmp_path / "run.toml").write_text(INPUT)
+    done = run(tmp_path, "run.toml", "--check", ranks=ranks, mpirun=mpirun)
+    assert done.returncode == 0, done.stderr
+    assert "simulation cell: 248 sites" in done.stdout
+    assert "matrix-free Hessian" in done.stdout
+    assert not (tmp_path / "run.h5").exists()
+
+
 def test_the_surrogate_of_the_file_gives_what_the_run_gave(serial):
     with h5py.File(serial / "run.h5") as file:
         cell, positions = file["build/cell"][:], file["build/positions"][:]
