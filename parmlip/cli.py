@@ -249,9 +249,12 @@ def _info(arguments: list[str], comm: MPI.Comm) -> int:
         file = ResultFile(options.results)
         meta = file.meta()
         lines = [f"{key:<8} {meta[key]}" for key in ("version", "commit", "ranks", "start", "end")]
+        told: set[str] = set()
         for name, point, seconds in file.stages():
-            where = name if point is None else f"{name}, point {point}"
-            lines.append(f"{where}: complete, {seconds:.2f} s: {', '.join(file.names(name, point))}")
+            where = name if point is None else f"point {point}: {name}"
+            names = "" if name in told else f": {', '.join(file.names(name, point))}"  # the same at every point
+            lines.append(f"{where}: complete, {seconds:.2f} s{names}")
+            told.add(name)
         points = [f"point {i}: " + ", ".join(f"{k} = {v}" for k, v in p.items()) for i, p in enumerate(file.points())]
         return [*lines, *points, "", str(meta["config"]).rstrip()]
 

@@ -180,9 +180,10 @@ class Compare:
 
 @dataclass(frozen=True)
 class Report:
-    """[report]: the figures."""
+    """[report]: figures and structures."""
 
     figure: bool = True
+    structures: bool = key(False, about="relaxed structures as extxyz beside the figures")
     directory: str = key("", about="where figures go; by default beside the output")
 
 

@@ -27,6 +27,8 @@ from parmlip.fit import design
 from parmlip.fit.dataset import Dataset, labelled
 from parmlip.fit.prediction import predict
 from parmlip.fit.sampling import sample
+from parmlip.io.atoms import write_structures
+from parmlip.io.equilibria import relaxed_structures
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import UnitCell
@@ -58,6 +60,7 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         "n_sites": Field(cell.n_sites, about="sites of the simulation cell"),
         "dimension": Field(cell.dimension),
         "cell": Field(cell.cell_cc, "A"),
+        "periodic": Field(np.array(cell.periodic)),
         "positions": Field(cell.positions_ac, "A", "reference configuration"),
         "species": Field([cell.species[s] for s in cell.species_a]),
     }
@@ -199,19 +202,22 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
 def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """Figures and the table at the end, from the result file alone."""
+    directory = Path(study.report.directory) if study.report.directory else results.path.parent
 
     def work() -> list[str]:
         for line in table(results.path):
             logger.info("%s", line)
-        if not study.report.figure:
-            return []
-        directory = Path(study.report.directory) if study.report.directory else results.path.parent
-        return [str(path) for path in draw(results.path, directory)]
+        files = draw(results.path, directory) if study.report.figure else []
+        if study.report.structures:
+            for name, atoms in relaxed_structures(results.path).items():
+                files.append(directory / f"{results.path.stem}_{name}.xyz")
+                write_structures(files[-1], [atoms])
+        return [str(path) for path in files]
 
-    figures = on_root(comm, "drawing figures", work)
-    for path in figures:
-        logger.info("figure %s", path)
-    return {"figures": Field(figures)}
+    files = on_root(comm, "reporting", work)
+    for path in files:
+        logger.info("wrote %s", path)
+    return {"files": Field(files)}
 
 
 def estimate(study: Study, n_ranks: int) -> list[str]:

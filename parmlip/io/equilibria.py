@@ -1,0 +1,40 @@
+"""Relaxed structures of a result file, for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from parmlip.io.atoms import labelled
+from parmlip.io.hdf5 import ResultFile
+
+
+def relaxed_structures(path: Path) -> dict[str, Atoms]:
+    """Every equilibrium with its energy difference, forces, and displacement from the reference configuration.
+
+    The keys are `reference` and `surrogate`, with `_<point>` behind where there is a sweep. Energies are E(u) - E(0).
+    """
+    file = ResultFile(path)
+    complete = {(name, point) for name, point, _ in file.stages()}
+    found = {}
+    for name, point in sorted(complete, key=lambda step: (step[0], step[1] or 0)):
+        if not name.startswith("relax_"):
+            continue
+        at = point if ("build", point) in complete else None
+        positions_ac = file.read("build", "positions", at)
+        u_ac, f_ac = np.zeros_like(positions_ac), np.zeros_like(positions_ac)
+        d = int(file.read("build", "dimension", at))
+        u_ac[:, :d] = file.read(name, "displacement", point)
+        f_ac[:, :d] = file.read(name, "forces", point)
+        atoms = Atoms(
+            file.read("build", "species", at),
+            positions=positions_ac + u_ac,
+            cell=file.read("build", "cell", at),
+            pbc=file.read("build", "periodic", at),
+        )
+        atoms.set_array("displacement", u_ac)
+        where = "" if point is None else f"_{point}"
+        found[name.removeprefix("relax_") + where] = labelled(atoms, float(file.read(name, "energy", point)), f_ac)
+    return found
