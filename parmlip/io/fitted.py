@@ -1,0 +1,47 @@
+"""Fitted laws as they stand in files: result files (`.h5`) and potential files (`.yace`). All is local."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from parmlip.errors import ConfigError, DataError
+from parmlip.io.hdf5 import ResultFile
+from parmlip.io.pace import read_yace
+from parmlip.potentials.ace import ACE, ACEBasis
+
+
+def fitted_law(path: Path | str, point: int | None = None) -> ACE:
+    """The law that a potential file holds, or a result file (at a point of its sweep).
+
+    Raises
+    ------
+    DataError
+        The file is missing, broken, or holds no law.
+    ConfigError
+        The name has another ending, or `point` does not fit the file.
+    """
+    path = Path(path)
+    if path.suffix == ".yace":
+        if point is not None:
+            raise ConfigError(f"point {point}: {path} holds one potential, not a sweep")
+        return read_yace(path)
+    if path.suffix != ".h5":
+        raise ConfigError(f"{path}: a fitted law stands in a result file (.h5) or a potential file (.yace)")
+    check_point(path, point)
+    file = ResultFile(path)
+    basis = ACEBasis.from_parameters(file.read("train", "basis", point))
+    return ACE(basis, np.asarray(file.read("train", "coefficients", point)))
+
+
+def check_point(path: Path, point: int | None) -> None:
+    """Raise unless the result file has a fitted surrogate at `point` of its sweep (None: without a sweep)."""
+    fitted = [at for name, at, _ in ResultFile(path).stages() if name == "train"]
+    if not fitted:
+        raise DataError(f'result file {path} has no fitted surrogate; run the stage "train" first')
+    if point is None and fitted != [None]:
+        raise ConfigError(f"--point: {path} has a sweep; give one of {fitted}")
+    if point is not None and point not in fitted:
+        has = "no sweep" if fitted == [None] else f"a surrogate at the points {fitted}"
+        raise ConfigError(f"--point {point}: {path} has {has}")
