@@ -87,6 +87,14 @@ class UnitCell:
         With w = (strain, inner displacement), E'' = [[C, L], [L^T, K]]: relaxed is C - L K^+ L^T (Born and Huang,
         Dynamical Theory of Crystal Lattices, 1954, sec. 11), all exact by the law's linearisation.
         """
+        second = self.second_derivatives()
+        n_v = len(_VOIGT[self.dimension])
+        clamped, coupling, inner = second[:n_v, :n_v], second[:n_v, n_v:], second[n_v:, n_v:]
+        relaxed = clamped - coupling @ np.linalg.pinv(inner, rcond=1e-9, hermitian=True) @ coupling.T
+        return clamped / self.volume, relaxed / self.volume
+
+    def directions(self) -> list[FloatArray]:
+        """Changes of `r_pc` by unit symmetric strains (Voigt order), then by unit shifts of each basis site."""
         d = self.dimension
         r_pc = self.environments.r_pc
         directions = []
@@ -100,14 +108,15 @@ class UnitCell:
                 shift_pc = np.zeros_like(r_pc)
                 shift_pc[:, c] = (self.site_p == b).astype(float) - (self.centre_p == b)
                 directions.append(shift_pc)
+        return directions
+
+    def second_derivatives(self) -> NDArray[np.float64]:
+        """Of the cell's energy along `directions`, symmetric, eV (angstrom)."""
+        directions = self.directions()
         tangent = self.law.linearised(self.environments)
         changes = [np.array(tangent(dr_pc)) for dr_pc in directions]
         second = np.array([[np.vdot(dr_pc, dg_pc) for dg_pc in changes] for dr_pc in directions])
-        second = 0.5 * (second + second.T)
-        n_v = len(_VOIGT[d])
-        clamped, coupling, inner = second[:n_v, :n_v], second[:n_v, n_v:], second[n_v:, n_v:]
-        relaxed = clamped - coupling @ np.linalg.pinv(inner, rcond=1e-9, hermitian=True) @ coupling.T
-        return clamped / self.volume, relaxed / self.volume
+        return np.asarray(0.5 * (second + second.T))
 
     def force_constants(self) -> tuple[IntArray, FloatArray]:
         """Blocks C[o] of the perfect lattice's Hessian between a cell and the cell at offset o.

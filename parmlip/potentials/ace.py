@@ -89,6 +89,16 @@ class ACEBasis:
         orders = [0] * int(self.one_body) + [len(slots) for slots in self.couplings.slots_k]
         return np.tile(np.array(orders, np.int64), len(self.species))
 
+    def smoothness(self, power: float = 4.0, weight: float | None = None) -> FloatArray:
+        """Sum over factors of n^power + weight l^power of every function, 1 for one-body, shape (n_basis,).
+
+        How rough a function is: the scale of the prior that asks for smooth fits. `weight` is `weight_l` by default.
+        """
+        w = self.weight_l if weight is None else weight
+        rough = [1.0] * int(self.one_body)
+        rough += [sum(n**power + w * ell**power for n, ell, _ in slots) for slots in self.couplings.slots_k]
+        return np.tile(np.array(rough), len(self.species))
+
     @cached_property
     def one_particle_tables(self) -> OneParticleTables:
         """Parameters of the one-particle functions as the kernels take them."""
