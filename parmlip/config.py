@@ -21,6 +21,7 @@ from parmlip.config_tables import (
     TABLES,
     Compare,
     Crystal,
+    Dataset,
     Defect,
     Fit,
     Rattle,
@@ -36,13 +37,13 @@ from parmlip.config_tables import (
 from parmlip.errors import ConfigError
 
 __all__ = [
-    "Compare", "Crystal", "Defect", "Fit", "Point", "Rattle", "Reference", "Relax", "Report", "Run", "Simulation",
-    "Study", "Surrogate", "Training", "Weights", "load", "loads",
+    "Compare", "Crystal", "Dataset", "Defect", "Fit", "Point", "Rattle", "Reference", "Relax", "Report", "Run",
+    "Simulation", "Study", "Surrogate", "Training", "Weights", "load", "loads",
 ]  # fmt: skip
 
 # Tables whose every key has a default exist without being written; the others only where the input has them.
-_WRITTEN: Final = ("crystal", "reference", "simulation", "training")
-_LATER_TABLES: Final = ("entropy", "rates", "qmmm", "dataset")
+_WRITTEN: Final = ("crystal", "reference", "simulation", "training", "dataset")
+_LATER_TABLES: Final = ("entropy", "rates", "qmmm")
 _LATER_KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {"fit": {"elasticity": "not available in this version yet; leave the key out"}}
 )
@@ -97,6 +98,11 @@ class Study:
     def training(self) -> tuple[Training, ...]:
         """Every [[training]], in the order of the file."""
         return self._table("training")  # type: ignore[no-any-return]
+
+    @property
+    def dataset(self) -> Dataset:
+        """[dataset]."""
+        return self._table("dataset")  # type: ignore[no-any-return]
 
     @property
     def surrogate(self) -> Surrogate:
@@ -188,6 +194,11 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Study:
         named = getattr(study.tables.get(table), "file", None)
         if named is not None and not study.path(named).is_file():
             raise ConfigError(f"[{table}] file = {show(named)}: no such file in {path.parent.resolve()}")
+    if "dataset" in study.tables:
+        for name, files in (("train", study.dataset.train), ("test", study.dataset.test)):
+            for file in files:
+                if not study.path(file).is_file():
+                    raise ConfigError(f"[dataset] {name} = {show(file)}: no such file in {path.parent.resolve()}")
     return study
 
 

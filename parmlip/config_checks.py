@@ -7,7 +7,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from parmlip.config_schema import plain, show
-from parmlip.config_tables import LATTICE_DIMENSION, LATTICE_SLOTS, PARAMETER_SETS, Crystal, Defect, Reference
+from parmlip.config_tables import (
+    LATTICE_DIMENSION,
+    LATTICE_SLOTS,
+    PARAMETER_KINDS,
+    PARAMETER_SETS,
+    Crystal,
+    Defect,
+    Reference,
+)
 from parmlip.errors import ConfigError
 
 # Chemical symbols of elements 1 to 118, as ASE has them (not imported: the check must be fast).
@@ -47,6 +55,8 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         _check_reference(reference)
         if crystal is not None:
             _check_species(tables, crystal, reference)
+    if "dataset" in tables:
+        _check_dataset(tables)
     surrogate = tables["surrogate"]
     if not isinstance(surrogate.r0, str) and surrogate.r0 * surrogate.inner_cutoff >= surrogate.cutoff:
         raise ConfigError(
@@ -110,7 +120,38 @@ def _check_defect(where: str, defect: Defect, crystal: Crystal) -> None:
         raise ConfigError(f"{where} species = {show(defect.species)}: is not a chemical symbol")
 
 
+def _check_dataset(tables: Mapping[str, Any]) -> None:
+    dataset = tables["dataset"]
+    if "training" in tables:
+        raise ConfigError("[dataset] and [[training]] exclude each other: either files or a reference law give labels")
+    twice = [file for i, file in enumerate(dataset.train) if file in (*dataset.train[:i], *dataset.test)]
+    if twice:
+        raise ConfigError(f"[dataset] train: {show(twice[0])} is named twice; training and test files must differ")
+    if not isinstance(dataset.one_body, str):
+        for symbol in dataset.one_body:
+            if symbol not in _SYMBOLS:
+                raise ConfigError(f"[dataset] one_body: {show(symbol)} is not a chemical symbol")
+
+
 def _check_reference(reference: Reference) -> None:
+    if reference.kind == "ace":
+        for name in ("parameters", "taper"):
+            if getattr(reference, name) is not None:
+                raise ConfigError(f"[reference] {name} = {show(getattr(reference, name))}: is not for kind = \"ace\"")
+    if reference.parameters is not None and PARAMETER_KINDS[reference.parameters] != reference.kind:
+        raise ConfigError(
+            f"[reference] parameters = {show(reference.parameters)}: is a set of kind = "
+            f"{show(PARAMETER_KINDS[reference.parameters])}, not {show(reference.kind)}"
+        )
+    if reference.kind in ("stillinger_weber", "bond_order"):
+        for name in ("file", "taper"):
+            if getattr(reference, name) is not None:
+                raise ConfigError(f"[reference] {name}: is not for kind = {show(reference.kind)}")
+        if reference.parameters is None:
+            known = ", ".join(show(name) for name, kind in PARAMETER_KINDS.items() if kind == reference.kind)
+            raise ConfigError(f"[reference] kind = {show(reference.kind)} needs 'parameters': one of {known}")
+    if reference.exponent != "lammps" and reference.kind != "bond_order":
+        raise ConfigError(f"[reference] exponent: is for kind = \"bond_order\", not {show(reference.kind)}")
     if (reference.parameters is None) == (reference.file is None):
         raise ConfigError(
             "[reference] needs either 'parameters' or 'file'" + (", not both" if reference.parameters else "")

@@ -82,7 +82,7 @@ def read_table(kind: type[T], values: Any, where: str, later: Mapping[str, str] 
 
 
 def read_value(hint: Any, value: Any, where: str, rules: Mapping[str, Any]) -> Any:
-    """`value` as type `hint`: str, int, float, bool, dataclass, tuple[x, ...], Literal, and unions of these."""
+    """`value` as type `hint`: str, int, float, bool, dataclass, tuple[x, ...], dict[str, x], Literal, and unions."""
     options = [o for o in _options(hint) if o is not type(None)]
     for option in options:
         if typing.get_origin(option) is typing.Literal and value in typing.get_args(option):
@@ -105,6 +105,8 @@ def _kind(value: Any) -> str:
 
 
 def _describe(option: Any) -> str:
+    if typing.get_origin(option) is dict:
+        return "a table"
     if typing.get_origin(option) is tuple:
         (member, *_) = typing.get_args(option)
         return "a list of " + {int: "integers", float: "numbers", str: "strings"}.get(member, "tables")
@@ -117,6 +119,8 @@ def _fits(option: Any, value: Any) -> bool:
     """Whether the outer type is right (members are checked when converted)."""
     if typing.get_origin(option) is tuple:
         return isinstance(value, (list, tuple))
+    if typing.get_origin(option) is dict:
+        return isinstance(value, Mapping)
     if dataclasses.is_dataclass(option):
         short = hasattr(option, "from_plain") and isinstance(value, (int, float)) and not isinstance(value, bool)
         return isinstance(value, Mapping) or short
@@ -135,6 +139,9 @@ def _convert(option: Any, value: Any, where: str, rules: Mapping[str, Any]) -> A
             raise ConfigError(f"{where} = {show(value)}: must have {count} members, not {len(value)}")
         member = typing.get_args(option)[0]
         return tuple(read_value(member, v, f"{where}[{i}]", rules) for i, v in enumerate(value))
+    if typing.get_origin(option) is dict:  # names that the user chooses, such as configuration types
+        member = typing.get_args(option)[1]
+        return {name: read_value(member, v, f"{where}.{toml_key(name)}", rules) for name, v in value.items()}
     if dataclasses.is_dataclass(option):
         table = value if isinstance(value, Mapping) else option.from_plain(value)  # type: ignore[union-attr]
         return read_table(option, table, where)  # type: ignore[arg-type]

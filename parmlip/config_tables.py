@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
@@ -17,8 +17,20 @@ LATTICE_SLOTS: Final = MappingProxyType(
 LATTICE_DIMENSION: Final = MappingProxyType(
     {"bcc": 3, "fcc": 3, "sc": 3, "diamond": 3, "b2": 3, "hcp": 3, "triangular": 2, "square": 2, "chain": 1}
 )
-# Built-in parameter sets and the species they describe; `potentials.eam.builtin` has the numbers.
-PARAMETER_SETS: Final = MappingProxyType({"W-EAM4": ("W",), "W-Zhou": ("W",), "Cu-Mishin2001": ("Cu",)})
+# Built-in parameter sets and the species they describe; `builtin` of the modules in `potentials` have the numbers.
+PARAMETER_SETS: Final = MappingProxyType(
+    {
+        "W-EAM4": ("W",), "W-Zhou": ("W",), "Cu-Mishin2001": ("Cu",), "Si-SW": ("Si",), "Si-SW-2.1682": ("Si",),
+        "Si-SW-2.1675": ("Si",), "Si-PPM2017": ("Si",), "Si-Tersoff1989": ("Si",),
+    }
+)  # fmt: skip
+PARAMETER_KINDS: Final = MappingProxyType(
+    {
+        "W-EAM4": "eam", "W-Zhou": "eam", "Cu-Mishin2001": "eam", "Si-SW": "stillinger_weber",
+        "Si-SW-2.1682": "stillinger_weber", "Si-SW-2.1675": "stillinger_weber", "Si-PPM2017": "bond_order",
+        "Si-Tersoff1989": "bond_order",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,11 +65,14 @@ class Reference:
     """[reference]: the law that is right and dear."""
 
     kind: str = key(
-        "eam", choices=("eam",), later=("stillinger_weber", "bond_order", "tight_binding", "ace", "ase", "toy")
+        "eam", choices=("eam", "ace", "stillinger_weber", "bond_order"), later=("tight_binding", "ase", "toy"),
     )
     parameters: str | None = key(None, choices=PARAMETER_SETS, about="a built-in parameter set")
-    file: str | None = key(None, about="setfl file, eam/alloy or eam/fs")
+    file: str | None = key(None, about="setfl file (eam/alloy, eam/fs); for ace a .yace or a result file")
     taper: tuple[float, ...] | None = key(None, above=0.0, length=(2, 2), about="[start, cutoff] in angstrom")
+    exponent: str = key(
+        "lammps", choices=("lammps", "published"), about="bond_order: exp[(alpha x)^m] or exp[alpha x^m], x = r_ij - r_ik"
+    )
 
 
 @dataclass(frozen=True)
@@ -120,6 +135,43 @@ class Training:
     def repeats(self) -> tuple[int, int, int]:
         """`cell` with ones for directions that are not given."""
         return _three(self.cell)
+
+
+@dataclass(frozen=True)
+class TypeWeights:
+    """Weights of one configuration type, multiplied onto those of [fit]; a bare number is for all three."""
+
+    energy: float = key(1.0, least=0.0)
+    force: float = key(1.0, least=0.0)
+    virial: float = key(1.0, least=0.0)
+
+    @classmethod
+    def from_plain(cls, value: Any) -> dict[str, Any]:
+        """A bare number is the weight of all observations."""
+        return {"energy": value, "force": value, "virial": value}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """[dataset]: labelled structures from files instead of a reference law's; eV and angstrom.
+
+    Without a key, the first that the files have is taken for all of them, whatever its case: `REF_energy`,
+    `dft_energy`, then `energy` (as ASE's calculators give it), `free_energy`; likewise `REF_forces`, `REF_force`, ...;
+    and of `REF_virial` with `REF_stress`, `dft_virial` with `dft_stress`, `virial` with `stress` the first pair of
+    which there is one.
+    """
+
+    train: tuple[str, ...] = key(length=(1, 10_000), about="a list of extxyz files")
+    test: tuple[str, ...] = ()
+    energy_key: str = key("", about="key of the energies; searched by default")
+    force_key: str = key("", about="key of the forces; searched by default")
+    virial_key: str = key("", about="key of the virials; searched by default")
+    stress_key: str = key("", about="key of the stresses; searched by default")
+    type_key: str = key("config_type", about="key of the configuration types")
+    one_body: dict[str, float] | str = key("fit", choices=("fit", "isolated"), about="energies of free atoms, eV")
+    size: str = key("sqrt", choices=("none", "sqrt", "atom"), about="energies and virials weigh 1, 1/n, 1/n^2")
+    closest: float = key(0.5, least=0.0, about="atoms that are closer are an error, angstrom")
+    weights: dict[str, TypeWeights] = field(default_factory=dict)  # by configuration type
 
 
 @dataclass(frozen=True)
@@ -190,6 +242,7 @@ class Report:
 TABLES: Final[Mapping[str, type]] = MappingProxyType(
     {
         "run": Run, "crystal": Crystal, "reference": Reference, "simulation": Simulation, "training": Training,
+        "dataset": Dataset,
         "surrogate": Surrogate, "fit": Fit, "relax": Relax, "compare": Compare, "report": Report,
     }
 )  # fmt: skip

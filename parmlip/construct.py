@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 
 from parmlip.config import Crystal, Simulation, Study, Surrogate, Training
@@ -11,8 +13,11 @@ from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.crystal.supercell import Supercell, build_supercell, supercell_from_arrays
 from parmlip.errors import ConfigError
 from parmlip.io.atoms import read_structures
+from parmlip.io.extxyz import Keys, LabelledStructure, read_labelled
+from parmlip.io.fitted import fitted_law
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance, relaxed_lattice
+from parmlip.potentials import bond_order, stillinger_weber
 from parmlip.potentials.ace import ACE, ACEBasis
 from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.eam import builtin
@@ -22,6 +27,12 @@ from parmlip.potentials.eam_files import read_setfl
 def reference_law(study: Study) -> SiteLaw:
     """The law of [reference]."""
     reference = study.reference
+    if reference.kind == "stillinger_weber":
+        return stillinger_weber.builtin(str(reference.parameters))
+    if reference.kind == "bond_order":
+        return bond_order.builtin(str(reference.parameters), reference.exponent)
+    if reference.kind == "ace":
+        return fitted_law(study.path(str(reference.file)))
     taper = None if reference.taper is None else (reference.taper[0], reference.taper[1])
     if reference.parameters is not None:
         return builtin(reference.parameters, taper)
@@ -78,10 +89,14 @@ def _vector(v: tuple[float, ...] | None) -> tuple[float, float, float]:
     return x, y, z
 
 
-def ace_basis(surrogate: Surrogate, species: tuple[str, ...], of: tuple[Lattice, float] | None) -> ACEBasis:
-    """The basis of [surrogate]; `r0 = "nearest"` needs a lattice."""
-    nearest = 2.5 if of is None else of[1] * nearest_distance(of[0])
-    if of is not None and nearest >= surrogate.cutoff:
+def ace_basis(
+    surrogate: Surrogate, species: tuple[str, ...], of: tuple[Lattice, float] | None, nearest: float | None = None
+) -> ACEBasis:
+    """The basis of [surrogate]; `r0 = "nearest"` is the lattice's distance, else `nearest`, else 2.5 angstrom."""
+    if of is not None:
+        nearest = of[1] * nearest_distance(of[0])
+    nearest = 2.5 if nearest is None else nearest
+    if nearest >= surrogate.cutoff:
         raise ConfigError(
             f"[surrogate] cutoff = {surrogate.cutoff:g}: must be greater than the nearest-neighbour distance "
             f"{nearest:.3f} A"
@@ -111,3 +126,18 @@ def defect_centres(study: Study, table: Simulation | Training, of: tuple[Lattice
 def surrogate_law(results: Results) -> ACE:
     """The fitted law of a result file. Collective on ``results.comm``."""
     return ACE(ACEBasis.from_parameters(results.read("train", "basis")), results.read("train", "coefficients"))
+
+
+def labelled_structures(study: Study) -> tuple[list[LabelledStructure], list[LabelledStructure], Keys]:
+    """Training and test structures of [dataset], and the keys of their labels. Local."""
+    d = study.dataset
+    given = Keys(d.energy_key or None, d.force_key or None, d.virial_key or None, d.stress_key or None)
+    train, test = ([study.path(name) for name in names] for names in (d.train, d.test))
+    return read_labelled(train, test, given, d.type_key)
+
+
+def type_weights(study: Study) -> dict[str, float | dict[str, float]]:
+    """Weights by configuration type: numbers of [[training]], or numbers by observation of [dataset.weights]."""
+    if "dataset" in study.tables:
+        return {kind: asdict(weights) for kind, weights in study.dataset.weights.items()}
+    return {t.name or f"training-{i + 1}": t.weight for i, t in enumerate(study.training)}

@@ -23,6 +23,7 @@ import parmlip
 from parmlip.config import Point, Study
 from parmlip.config_schema import show
 from parmlip.errors import ConfigError, ConvergenceError, DataError, GeometryError
+from parmlip.io.fitted import check_point
 from parmlip.io.hdf5 import Field, ResultFile
 from parmlip.io.results import Results
 from parmlip.parallel import logs
@@ -43,6 +44,11 @@ class Stage:
     tables: tuple[str, ...] = ()  # tables, or single keys, that it depends on (beside those of its needs)
     wanted: Callable[[Study], bool] = lambda study: True  # whether this input wants the step at all
     gathers: bool = False  # done once, after all points of a sweep
+    instead: tuple[str, Stage] | None = None  # a table, and the step that gives the same results where the input has it
+
+    def of(self, study: Study) -> Stage:
+        """The step as this input wants it."""
+        return self if self.instead is None or self.instead[0] not in study.tables else self.instead[1]
 
 
 def _by_name(name: str) -> Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]:
@@ -63,8 +69,11 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
     {
         "build": Stage(_by_name("build"), "build", (), (*_MODEL, "simulation")),
         "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL),
-        "label": Stage(_by_name("label"), "train", ("build", "reference"), (*_MODEL, "training", "fit.homogeneous")),
-        "train": Stage(_by_name("train"), "train", ("label",), ("training", "surrogate", "fit")),
+        "label": Stage(
+            _by_name("label"), "train", ("build", "reference"), (*_MODEL, "training", "fit.homogeneous"),
+            instead=("dataset", Stage(_by_name("read_dataset"), "train", (), ("dataset",))),
+        ),
+        "train": Stage(_by_name("train"), "train", ("label",), ("surrogate", "fit")),
         "relax_reference": Stage(
             _by_name("relax_reference"), "relax", ("build", "reference"), (*_MODEL, "simulation", "relax"),
             wanted=lambda study: "reference" in study.relax.laws,
@@ -109,7 +118,7 @@ def swept_steps(study: Study, stages: Mapping[str, Stage] = STAGES) -> frozenset
     """Steps that depend on a swept table, directly or through what they need."""
     tables = {dotted.split(".")[0] for dotted in study.sweep} | set(study.sweep)
     swept: set[str] = set()
-    for name, step in stages.items():  # the table is in an order in which needs come first
+    for name, step in _of(study, stages).items():  # the table is in an order in which needs come first
         if not step.gathers and (tables & set(step.tables) or swept & set(step.needs)):
             swept.add(name)
     return frozenset(swept)
@@ -125,7 +134,7 @@ def plan(study: Study, stages: Mapping[str, Stage] = STAGES) -> list[Task]:
 
 def check_chain(study: Study, done: frozenset[str] = frozenset(), stages: Mapping[str, Stage] = STAGES) -> None:
     """Raise `ConfigError` unless every step's needs come before it or are `done`, and its tables are there."""
-    asked = study.run.stages
+    asked, stages = study.run.stages, _of(study, stages)
     order = list(dict.fromkeys(step.stage for step in stages.values()))
     for before, after in zip(asked, asked[1:], strict=False):
         if order.index(before) > order.index(after):
@@ -150,6 +159,10 @@ def check_chain(study: Study, done: frozenset[str] = frozenset(), stages: Mappin
                 raise ConfigError(f'missing table {brackets}: stage "{step.stage}" needs it')
     if not chosen:
         raise ConfigError(f"[run] stages = {show(list(asked))}: there is nothing to do")
+
+
+def _of(study: Study, stages: Mapping[str, Stage]) -> dict[str, Stage]:
+    return {name: step.of(study) for name, step in stages.items()}
 
 
 def _all_needs(stage: str, study: Study, stages: Mapping[str, Stage]) -> set[str]:
@@ -198,7 +211,8 @@ def run(
         begin = time.perf_counter()
         try:
             with timed(f"stage {task.name}"):
-                fields = stages[task.name].run(task.point.study if task.point else study, results.at(task.index), comm)
+                of_point = task.point.study if task.point else study
+                fields = stages[task.name].of(study).run(of_point, results.at(task.index), comm)
                 on_root(comm, "writing results", _write, study.output, task, fields, time.perf_counter() - begin)
         except (ConvergenceError, GeometryError) as error:
             # Going on is safe only if every rank failed here; one that did not is somewhere in a collective call.
@@ -351,17 +365,5 @@ def open_law(study: Study, law: str, point: int | None, comm: MPI.Comm) -> Resul
     if law == "reference":
         _ = study.reference  # raises when the table is missing
         return None
-    fitted = on_root(comm, "opening the result file", _fitted_points, study.output)
-    if not fitted:
-        raise DataError(f'result file {study.output} has no fitted surrogate; run the stage "train" first')
-    if point is None and fitted != [None]:
-        raise ConfigError(f"--point: {study.output} has a sweep; give one of {show(fitted)}")
-    if point is not None and point not in fitted:
-        has = "no sweep" if fitted == [None] else f"a surrogate at the points {show(fitted)}"
-        raise ConfigError(f"--point {point}: {study.output} has {has}")
+    on_root(comm, "opening the result file", check_point, study.output, point)
     return Results(study.output, frozenset() if point is None else frozenset(["train"]), point, comm=comm)
-
-
-def _fitted_points(path: Path) -> list[int | None]:
-    """Points of the sweep that have a fitted surrogate; [None] without a sweep."""
-    return [point for name, point, _ in ResultFile(path).stages() if name == "train"]

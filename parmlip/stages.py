@@ -19,13 +19,17 @@ from numpy.typing import NDArray
 from parmlip import construct
 from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
+from parmlip.config_schema import suggestion
 from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.crystal.supercell import Supercell, build_supercell
+from parmlip.errors import ConfigError
 from parmlip.fit import design
 from parmlip.fit.dataset import Dataset, labelled
-from parmlip.fit.prediction import predict
+from parmlip.fit.dataset_files import counts_by_type, counts_table, dataset_of, nearest_distance, species_of
+from parmlip.fit.one_body import one_body_energies
+from parmlip.fit.prediction import Prediction, PredictionErrors, compared, errors_by_type
 from parmlip.fit.sampling import sample
 from parmlip.io.atoms import write_structures
 from parmlip.io.equilibria import relaxed_structures
@@ -116,38 +120,86 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     }
 
 
+def read_dataset(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Instead of `label`: structures of files with their labels, the one-body energies taken off."""
+    training, test, keys = on_root(comm, "reading the data set", construct.labelled_structures, study)
+    given, species = study.dataset, species_of(training, test)
+    counts = {"training": counts_by_type(training), **({"test": counts_by_type(test)} if test else {})}
+    for kind in given.weights:
+        if kind not in counts["training"]:
+            raise ConfigError(f"[dataset.weights] {kind}: no such type{suggestion(kind, counts['training'])}")
+    nearest = nearest_distance(training + test, given.closest, comm=comm)
+    one_body = one_body_energies(training, given.one_body, species)
+    logger.info("data set: %s", keys)
+    for line in counts_table(counts):
+        logger.info("    %s", line)
+    logger.info("one-body energies (eV): %s", ", ".join(f"{symbol} {e:.6f}" for symbol, e in one_body.items()))
+    if (keys.virial or keys.stress) and study.fit.weights.virial == 0.0:
+        logger.warning("the data set has virials, but [fit] weights.virial is 0: they are not fitted")
+    fields = {
+        "training": Field(dataset_of(training, one_body, given.size).packed()),
+        "n_training": Field(len(training), about="configurations"),
+        "n_test": Field(len(test), about="configurations"),
+        "species": Field(list(species)),
+        "one_body": Field(one_body, "eV", "energies of free atoms, taken off the labels"),
+        "keys": Field({name: key for name, key in asdict(keys).items() if key}, about="where the labels stand"),
+        "counts": Field({of: {kind: asdict(n) for kind, n in by.items()} for of, by in counts.items()}),
+    }
+    if nearest is not None:
+        logger.info("nearest neighbours are %.4f A apart (median)", nearest)
+        fields["nearest_distance"] = Field(nearest, "A", "median over the atoms")
+    return fields | ({"test": Field(dataset_of(test, one_body, given.size).packed())} if test else {})
+
+
 def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's coefficients, and its errors on the training and the test configurations."""
-    basis = construct.ace_basis(study.surrogate, _species(study), _crystal(study, results))
+    basis = construct.ace_basis(
+        study.surrogate, _species(study, results), _crystal(study, results), _nearest_distance(study, results)
+    )
     training = Dataset.unpacked(results.read("label", "training"))
     weights = {name: weight for name, weight in asdict(study.fit.weights).items() if weight > 0.0}
     with timed("design"):
         factors = design.build_factors(basis, training, tuple(weights), comm=comm)
-    by_type = {t.name or f"training-{i + 1}": t.weight for i, t in enumerate(study.training)}
+    by_type = construct.type_weights(study)
     with timed("least squares"):
         solution = design.fit(
             factors, weights, by_type,
             tolerance=study.fit.tolerance, column_scaling=study.fit.column_scaling, comm=comm,
         )  # fmt: skip
     law = ACE(basis, solution.coefficients)
+    whole = law  # with the one-body energies that the labels of a data set do not have
+    if "dataset" in study.tables:
+        whole = law.with_one_body(results.read("label", "one_body"))
     n_rows = comm.bcast(sum(f.n_rows for f in factors.values()))
+    predicted = labelled(law, training.configurations, comm=comm, what="predictions")
+    prediction = compared(training, predicted)
+    by_set = {"training": errors_by_type(training, predicted)}
     fields = {
-        "basis": Field(basis.parameters()),
-        "coefficients": Field(solution.coefficients),
+        "basis": Field(whole.basis.parameters()),
+        "coefficients": Field(whole.coefficients),
         "n_basis": Field(basis.n_basis),
         "rank": Field(solution.rank, about="numerical rank of the weighted, scaled design matrix"),
         "n_observations": Field(n_rows, about="rows of the design matrix"),
         "factors": Field(design.packed(factors), about="triangular factors by configuration type and observation"),
-        **_prediction_fields(predict(law, training, comm=comm), ""),
+        **_prediction_fields(prediction, ""),
     }
     logger.info("%d functions, rank %d, %d rows", basis.n_basis, solution.rank, n_rows)
     if results.read("label", "n_test"):
-        prediction = predict(law, Dataset.unpacked(results.read("label", "test")), comm=comm)
+        test = Dataset.unpacked(results.read("label", "test"))
+        predicted = labelled(law, test.configurations, comm=comm, what="predictions")
+        prediction = compared(test, predicted)
+        by_set["test"] = errors_by_type(test, predicted)
         fields |= _prediction_fields(prediction, "test_")
         fields["test_forces_reference"] = Field(prediction.force_reference_o, "eV/A")
         fields["test_forces_surrogate"] = Field(prediction.force_o, "eV/A")
         errors = prediction.errors
         logger.info("test set: force RMSE %.3e eV/A, energy RMSE %.3e eV", errors.rmse_force, errors.rmse_energy)
+    if "dataset" in study.tables:
+        fields["errors"] = Field(
+            {name: {kind: _plain_errors(e) for kind, e in by.items()} for name, by in by_set.items()}
+        )
+        last = "test" if "test" in by_set else "training"
+        fields |= _parity_fields(prediction, last)
     of = _crystal(study, results)
     return fields if of is None else {**fields, **_bulk_fields(law, of, study)}
 
@@ -222,9 +274,21 @@ def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
 def estimate(study: Study, n_ranks: int) -> list[str]:
     """What the input asks for: sites, memory, size of the fit. Local; nothing large is allocated."""
+    lines = []
+    if "dataset" in study.tables:
+        training, test, keys = construct.labelled_structures(study)
+        counts = {"training": counts_by_type(training), **({"test": counts_by_type(test)} if test else {})}
+        lines += [f"data set: {keys}", *counts_table(counts)]
+        nearest = nearest_distance(training + test, study.dataset.closest, comm=MPI.COMM_SELF)
+        for point in study.points() or (None,):
+            of_point = study if point is None else point.study
+            n_basis = construct.ace_basis(of_point.surrogate, species_of(training, test), None, nearest).n_basis
+            lines.append(f"fit: {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
+    if "reference" not in study.tables:
+        return lines
     law = construct.reference_law(study)
     of = construct.lattice(study, law) if study.crystal.lattice is not None else None
-    lines = [] if of is None else [f"lattice constant {of[1]:.8f} A"]
+    lines += [] if of is None else [f"lattice constant {of[1]:.8f} A"]
     if "simulation" in study.tables:
         cell = construct.supercell(study, study.simulation, of)
         lines.append(f"simulation cell: {cell.n_sites} sites")
@@ -243,25 +307,45 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
             rows += study.fit.homogeneous * (1 + 3 * perfect)
         for point in study.points() or (None,):
             of_point = study if point is None else point.study
-            n_basis = construct.ace_basis(of_point.surrogate, _species(of_point), of).n_basis
+            n_basis = construct.ace_basis(of_point.surrogate, _species_of_tables(of_point), of).n_basis
             lines.append(f"fit: {rows} rows, {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
     return lines
 
 
 def _crystal(study: Study, results: Results) -> Crystal | None:
     """Lattice and lattice constant as `build` found them; None for a structure file. Collective."""
-    if study.crystal.lattice is None:
+    if "crystal" not in study.tables or study.crystal.lattice is None:
         return None
     names = results.names("build")
+    if "dataset" in study.tables and not names:
+        return None  # a fit alone, which needs no lattice
     ratio = results.read("build", "c_over_a") if "c_over_a" in names else None
     return lattice_named(study.crystal.lattice, ratio), results.read("build", "lattice_constant")
 
 
-def _species(study: Study) -> tuple[str, ...]:
+def _nearest_distance(study: Study, results: Results) -> float | None:
+    """That of the data set, if there is one. Collective."""
+    if "dataset" not in study.tables or "nearest_distance" not in results.names("label"):
+        return None
+    return float(results.read("label", "nearest_distance"))
+
+
+def _species(study: Study, results: Results) -> tuple[str, ...]:
+    """Species of the surrogate: those of the data set, or of the input's tables. Collective."""
+    if "dataset" not in study.tables:
+        return _species_of_tables(study)
+    species = tuple(results.read("label", "species"))
+    unknown = [symbol for symbol in _species_of_tables(study) if symbol not in species]
+    if unknown:
+        raise ConfigError(f"{', '.join(unknown)} of [crystal] or [simulation] is not in the data set: {species}")
+    return species
+
+
+def _species_of_tables(study: Study) -> tuple[str, ...]:
     """All species of the input, sorted, so that the surrogate's order does not depend on that of the tables."""
-    tables: list[Any] = [*study.training, *([study.simulation] if "simulation" in study.tables else [])]
-    added = {d.species for t in tables for d in t.defects if d.species}
-    return tuple(sorted({*study.crystal.species, *added}))
+    tables: list[Any] = [*study.tables.get("training", ()), study.tables.get("simulation")]
+    added = {d.species for t in tables if t is not None for d in t.defects if d.species}
+    return tuple(sorted({*(study.crystal.species if "crystal" in study.tables else ()), *added}))
 
 
 def _bulk_fields(law: SiteLaw, of: Crystal, study: Study) -> Fields:
@@ -331,10 +415,27 @@ def _equilibrium(
     return fields
 
 
-def _prediction_fields(prediction: Any, prefix: str) -> Fields:
-    units = {"energy": "eV", "force": "eV/A"}
+def _prediction_fields(prediction: Prediction, prefix: str) -> Fields:
+    units = {"energy": "eV", "force": "eV/A", "virial": "eV"}
     return {
         prefix + name: Field(value, next((u for word, u in units.items() if word in name and name[:2] != "n_"), ""))
-        for name, value in asdict(prediction.errors).items()
-        if not (isinstance(value, float) and math.isnan(value))
+        for name, value in _plain_errors(prediction.errors).items()
+    }
+
+
+def _plain_errors(errors: PredictionErrors) -> dict[str, Any]:
+    """Errors by name, without those of which nothing is labelled."""
+    return {k: v for k, v in asdict(errors).items() if not (isinstance(v, float) and math.isnan(v))}
+
+
+def _parity_fields(prediction: Prediction, of: str) -> Fields:
+    """What the figures of a data set need."""
+    n_o, about = prediction.n_sites_o, "per atom, less one-body energies"
+    return {
+        "parity_set": Field(of),
+        "parity_types": Field(list(prediction.kind_o)),
+        "parity_energies_reference": Field(prediction.energy_reference_o / n_o, "eV", about),
+        "parity_energies_surrogate": Field(prediction.energy_o / n_o, "eV", about),
+        "parity_forces_reference": Field(prediction.force_reference_o, "eV/A"),
+        "parity_forces_surrogate": Field(prediction.force_o, "eV/A"),
     }

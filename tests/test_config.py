@@ -7,7 +7,8 @@ import re
 import pytest
 
 from parmlip.config import Rattle, Training, load, loads
-from parmlip.config_tables import LATTICE_DIMENSION, LATTICE_SLOTS, PARAMETER_SETS, STAGE_NAMES
+from parmlip.config_checks import _check_reference
+from parmlip.config_tables import LATTICE_DIMENSION, LATTICE_SLOTS, PARAMETER_KINDS, PARAMETER_SETS, STAGE_NAMES, Reference
 from parmlip.errors import ConfigError
 
 INPUT = """
@@ -62,7 +63,9 @@ BAD_VALUES = [
     ("entropy.nodes=5", "table [entropy] is not available in this version yet; remove it"),
     ("rates.x=5", "table [rates] is not available in this version yet"),
     ("qmmm.x=5", "table [qmmm] is not available in this version yet"),
-    ("dataset.x=5", "table [dataset] is not available in this version yet"),
+    ("dataset.x=5", "[dataset] unknown key 'x'; known: 'train'"),
+    ("dataset.test=['a.xyz']", "[dataset] missing key 'train': a list of extxyz files"),
+    ("dataset.train=['a.xyz']", "[dataset] and [[training]] exclude each other"),
     ("run.stages=['entropy']", '[run] stages[0] = "entropy": not available in this version yet; available: "build"'),
     ("run.stages=['relaxx']", '[run] stages[0] = "relaxx": must be one of'),
     ("run.stages=[]", "[run] stages = []: must have 1 to 9 members, not 0"),
@@ -246,6 +249,22 @@ def test_names_in_the_input_are_those_of_the_modules_that_serve_them():
 
 @pytest.mark.parametrize("name", PARAMETER_SETS)
 def test_built_in_parameter_sets_have_the_species_that_the_input_promises(name):
-    from parmlip.potentials.eam import builtin
+    from parmlip.potentials import bond_order, eam, stillinger_weber
 
-    assert builtin(name).species == PARAMETER_SETS[name]
+    modules = {"eam": eam, "stillinger_weber": stillinger_weber, "bond_order": bond_order}
+    assert modules[PARAMETER_KINDS[name]].builtin(name).species == PARAMETER_SETS[name]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"parameters": "Si-SW"}, 'parameters = "Si-SW": is a set of kind = "stillinger_weber", not "eam"'),
+        ({"kind": "bond_order"}, "kind = \"bond_order\" needs 'parameters': one of \"Si-PPM2017\""),
+        ({"kind": "bond_order", "file": "x"}, 'file: is not for kind = "bond_order"'),
+        ({"kind": "stillinger_weber", "parameters": "Si-SW", "taper": (3.0, 4.0)}, "taper: is not for kind"),
+        ({"parameters": "W-EAM4", "exponent": "published"}, 'exponent: is for kind = "bond_order", not "eam"'),
+    ],
+)
+def test_keys_of_one_kind_of_reference_are_refused_with_another(keys, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        _check_reference(Reference(**keys))

@@ -29,6 +29,8 @@ class Dataset:
         for number, (c, of) in enumerate(zip(self.configurations, self.labels, strict=True)):
             if of.forces_ac is not None and of.forces_ac.shape != c.positions_ac.shape:
                 raise DataError(f"configuration {number}: {len(of.forces_ac)} forces for {c.n_sites} sites")
+            if of.force_weight_a is not None and of.force_weight_a.shape != (c.n_sites,):
+                raise DataError(f"configuration {number}: {len(of.force_weight_a)} weights for {c.n_sites} sites")
 
     def __len__(self) -> int:
         return len(self.configurations)
@@ -39,7 +41,7 @@ class Dataset:
         return tuple(dict.fromkeys(c.name for c in self.configurations))
 
     def packed(self) -> dict[str, Any]:
-        """All of it as arrays and lists of strings, for a results file."""
+        """All of it as arrays and lists of strings, for a results file; zeros stand where there is no label."""
         cs = self.configurations
         references = {c.reference.key: c.reference.positions_ac for c in cs if c.reference is not None}
         order = {key: number for number, key in enumerate(references)}
@@ -54,11 +56,17 @@ class Dataset:
             "positions": _stacked([c.positions_ac for c in cs]),
             "reference": np.array([-1 if c.reference is None else order[c.reference.key] for c in cs], dtype=np.int64),
             "reference_positions": _stacked(list(references.values())),
-            "energy": np.array([np.nan if of.energy is None else of.energy for of in self.labels]),
-            "forces": _stacked([np.full((c.n_sites, 3), np.nan) if of.forces_ac is None else of.forces_ac
+            "has_energy": np.array([of.energy is not None for of in self.labels], dtype=bool),
+            "has_forces": np.array([of.forces_ac is not None for of in self.labels], dtype=bool),
+            "has_virial": np.array([of.virial_cc is not None for of in self.labels], dtype=bool),
+            "energy": np.array([0.0 if of.energy is None else of.energy for of in self.labels]),
+            "forces": _stacked([np.zeros((c.n_sites, 3)) if of.forces_ac is None else of.forces_ac
                                 for c, of in zip(cs, self.labels, strict=True)]),
-            "virial": np.array([np.full((3, 3), np.nan) if of.virial_cc is None else of.virial_cc
+            "virial": np.array([np.zeros((3, 3)) if of.virial_cc is None else of.virial_cc
                                 for of in self.labels]).reshape(-1, 3, 3),
+            "force_weights": np.concatenate([
+                np.ones(c.n_sites) if of.force_weight_a is None else of.force_weight_a
+                for c, of in zip(cs, self.labels, strict=True)]) if cs else np.zeros(0),
             "weight_names": weight_names,
             "weights": np.array([[of.weights.get(name, 1.0) for name in weight_names] for of in self.labels]),
         }  # fmt: skip
@@ -90,13 +98,14 @@ class Dataset:
                     ),
                 )
             )
-            energy, forces_ac, virial_cc = float(arrays["energy"][i]), arrays["forces"][sites], arrays["virial"][i]
+            weight_a = arrays["force_weights"][sites]
             labels.append(
                 Labels(
-                    energy=None if np.isnan(energy) else energy,
-                    forces_ac=None if np.isnan(forces_ac).any() else forces_ac,
-                    virial_cc=None if np.isnan(virial_cc).any() else virial_cc,
+                    energy=float(arrays["energy"][i]) if arrays["has_energy"][i] else None,
+                    forces_ac=arrays["forces"][sites] if arrays["has_forces"][i] else None,
+                    virial_cc=arrays["virial"][i] if arrays["has_virial"][i] else None,
                     weights=dict(zip(arrays["weight_names"], arrays["weights"][i].tolist(), strict=True)),
+                    force_weight_a=None if (weight_a == 1.0).all() else weight_a,
                 )
             )
         return cls(tuple(configurations), tuple(labels))

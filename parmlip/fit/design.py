@@ -87,13 +87,22 @@ def _add_rows(
         values_o = OBSERVATIONS[name].values(configuration, labels)
         if values_o is not None:
             rows_ok = OBSERVATIONS[name].rows(evaluation)
+            if name == "force" and labels.force_weight_a is not None:
+                rows_ok, values_o = _weighted_forces(rows_ok, values_o, labels.force_weight_a)
             factors[configuration.name, name].add(rows_ok, values_o, labels.weights.get(name, 1.0))
+
+
+def _weighted_forces(rows_ok: RealArray, values_o: RealArray, weight_a: RealArray) -> tuple[RealArray, RealArray]:
+    """Rows and values scaled by the square root of their site's weight; those of weight 0 are left out."""
+    scale_o = np.repeat(np.sqrt(weight_a), len(values_o) // len(weight_a))
+    use_o = scale_o > 0.0
+    return rows_ok[use_o] * scale_o[use_o, None], values_o[use_o] * scale_o[use_o]
 
 
 def fit(
     factors: Factors,
     weights: Mapping[str, float],
-    type_weights: Mapping[str, float] | None = None,
+    type_weights: Mapping[str, float | Mapping[str, float]] | None = None,
     *,
     tolerance: float,
     column_scaling: bool = True,
@@ -110,17 +119,23 @@ def fit(
     weights : mapping
         By observation; they multiply *squared* residuals. An observation that is not named has weight 0.
     type_weights : mapping, optional
-        By configuration type, multiplied onto it; 1 for types that are not named.
+        By configuration type, multiplied onto it: a number, or numbers by observation; 1 for what is not named.
     tolerance, column_scaling
         As for `solve_rrqr`.
     """
     by_type = type_weights or {}
 
     def solve() -> LeastSquaresResult:
-        weighted = [(f, weights.get(o, 0.0) * by_type.get(c, 1.0)) for (c, o), f in factors.items()]
+        weighted = [(f, weights.get(o, 0.0) * type_weight(by_type, c, o)) for (c, o), f in factors.items()]
         return solve_rrqr(combine(weighted), tolerance, column_scaling)
 
     return on_root(comm, "solving the least-squares problem", solve)
+
+
+def type_weight(type_weights: Mapping[str, float | Mapping[str, float]], kind: str, observation: str) -> float:
+    """The weight of an observation of one configuration type; 1 if it is not named."""
+    weight = type_weights.get(kind, 1.0)
+    return weight.get(observation, 1.0) if isinstance(weight, Mapping) else weight
 
 
 def factor_errors(factors: Factors, coefficients_k: ArrayLike) -> dict[tuple[str, str], float]:

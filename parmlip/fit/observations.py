@@ -76,6 +76,12 @@ class Labels:
     weights: Mapping[str, float] = field(
         default_factory=dict
     )  # by observation, multiply squared residuals; 1 if absent
+    force_weight_a: RealArray | None = None  # (n_sites,) likewise, 0 leaves a force out; None: all are 1
+
+    @property
+    def observed_a(self) -> NDArray[np.bool_] | slice:
+        """Sites whose forces count, as an index of sites."""
+        return slice(None) if self.force_weight_a is None else self.force_weight_a > 0.0
 
 
 def configuration_of(

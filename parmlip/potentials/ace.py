@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -217,6 +217,14 @@ class ACE:
     def closest(self) -> float:
         """Inner end of the radial functions (no repulsion below), angstrom; 0 if there is none."""
         return self.basis.r_in if self.basis.p_in > 0 else 0.0
+
+    def with_one_body(self, energies: Mapping[str, float]) -> ACE:
+        """The same law with an energy of each species added to every site of it, eV."""
+        blocks = self.coefficients.reshape(len(self.species), self.basis.n_block)
+        constant_s = np.array([energies[symbol] for symbol in self.species])
+        if self.basis.one_body:
+            constant_s, blocks = constant_s + blocks[:, 0], blocks[:, 1:]
+        return ACE(replace(self.basis, one_body=True), np.column_stack([constant_s, blocks]).ravel())
 
     @cached_property
     def _folded(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:

@@ -163,12 +163,15 @@ def _summary_figure(path: Path) -> Figure | None:
         path, "compare",
         ("distance", "displacement_reference", "displacement_surrogate", "displacement_difference"), point,
     )  # fmt: skip
+    data_set = _data_set_figure(path, point)
+    if data_set is not None and not fields:
+        return data_set
     n = (2 if forces else 0) + (1 if fields else 0)
     if n == 0:
         return None
     figure, panels = _panels(n, 4.6, 4.2)
     if forces:
-        _parity_panel(panels[0], *forces)
+        _parity_panel(panels[0], forces[0], forces[1])
         _force_error_panel(panels[1], *forces)
     if fields:
         names = ResultFile(path).names("build", None)
@@ -178,6 +181,51 @@ def _summary_figure(path: Path) -> Figure | None:
         swept = ResultFile(path).points()[point]
         figure.suptitle(", ".join(f"{key} = {value}" for key, value in swept.items()), fontsize=10, color=GREY)
     return figure
+
+
+def _data_set_figure(path: Path, point: int | None) -> Figure | None:
+    """Energies by configuration type, forces and their errors, of a data set; None if there was none."""
+    names = [f"parity_{what}_{of}" for what in ("energies", "forces") for of in ("reference", "surrogate")]
+    arrays = _arrays(path, "train", names, point)
+    if not arrays:
+        return None
+    file = ResultFile(path)
+    place = point if point is not None and file.complete("train", point) else None
+    kinds = np.array(file.read("train", "parity_types", place), dtype=str)
+    of = str(file.read("train", "parity_set", place))
+    n = (1 if len(arrays[0]) else 0) + (2 if len(arrays[2]) else 0)
+    if n == 0:
+        return None
+    figure, panels = _panels(n, 4.6, 4.2)
+    if len(arrays[0]):
+        _energy_parity_panel(panels[0], arrays[0], arrays[1], kinds, of)
+    if len(arrays[2]):
+        _parity_panel(panels[-2], arrays[2], arrays[3], of)
+        _force_error_panel(panels[-1], arrays[2], arrays[3])
+    return figure
+
+
+def _energy_parity_panel(
+    axes: Axes, reference: RealArray, surrogate: RealArray, kinds: NDArray[np.str_], of: str
+) -> None:
+    both = np.concatenate([reference, surrogate])
+    margin = 0.05 * float(np.ptp(both)) or 1e-3
+    ends = [float(both.min()) - margin, float(both.max()) + margin]
+    axes.plot(ends, ends, "--", color=GREY, linewidth=1.0)
+    colours = (BLUE, VERMILLION, GREEN, ORANGE)
+    for i, kind in enumerate(dict.fromkeys(kinds.tolist())):
+        chosen = np.flatnonzero(kinds == kind)
+        chosen = chosen[_thinned(len(chosen))]
+        marker = "osD^v"[i // len(colours) % 5]
+        name = kind if i < 8 else None  # a longer legend would hide the points
+        axes.plot(reference[chosen], surrogate[chosen], marker, color=colours[i % len(colours)], markersize=4,
+                  alpha=0.7, markeredgewidth=0.0, label=name, rasterized=True)  # fmt: skip
+    axes.set(xlim=ends, ylim=ends, title=f"Energies of the {of} set, less free atoms")
+    axes.set_aspect("equal")
+    axes.set_xlabel("reference (eV/atom)")
+    axes.set_ylabel("surrogate (eV/atom)")
+    axes.locator_params(nbins=6)
+    axes.legend(loc="upper left", markerscale=1.4)
 
 
 def _best_point(path: Path) -> int | None:
@@ -201,12 +249,12 @@ def _arrays(path: Path, stage: str, names: Sequence[str], point: int | None) -> 
     return [np.asarray(results.read(stage, name, place), dtype=float) for name in names]
 
 
-def _parity_panel(axes: Axes, reference: RealArray, surrogate: RealArray) -> None:
+def _parity_panel(axes: Axes, reference: RealArray, surrogate: RealArray, of: str = "test") -> None:
     thin = _thinned(len(reference))
     limit = 1.05 * float(np.abs(np.concatenate([reference, surrogate])).max(initial=1e-12))
     axes.plot([-limit, limit], [-limit, limit], "--", color=GREY, linewidth=1.0)
     axes.plot(reference[thin], surrogate[thin], ".", color=BLUE, markersize=3, alpha=0.5, rasterized=True)
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title="Forces on the test set")
+    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title=f"Forces on the {of} set")
     axes.set_aspect("equal")
     axes.set_xlabel(r"reference (eV/$\mathrm{\AA}$)")
     axes.set_ylabel(r"surrogate (eV/$\mathrm{\AA}$)")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ def table(path: Path) -> list[str]:
         The file cannot be read.
     """
     points = ResultFile(path).points()
-    return _sweep_table(path, points) if points else _single_table(path)
+    return (_sweep_table(path, points) if points else _single_table(path)) + _type_tables(path, len(points))
 
 
 # Heading, key and format of the columns of a sweep.
@@ -61,6 +61,44 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(2, "-" * max(len(line) for line in lines))
     return lines + _slope_lines(read_sweep(path))
+
+
+# Heading and unit, key and scale of the columns of a data set's errors.
+TYPE_COLUMNS: Final = (
+    ("energies", "", "n_energies", 1.0),
+    ("RMSE", "meV/atom", "rmse_energy_per_atom", 1e3),
+    ("largest", "meV/atom", "max_energy_error_per_atom", 1e3),
+    ("forces", "components", "n_forces", 1.0),
+    ("RMSE", "meV/A", "rmse_force", 1e3),
+    ("largest", "meV/A", "max_force_error", 1e3),
+    ("virials", "", "n_virials", 1.0),
+    ("RMSE", "meV/atom", "rmse_virial_per_atom", 1e3),
+)
+
+
+def _type_tables(path: Path, n_points: int) -> list[str]:
+    """Errors of a data set by configuration type; of a sweep, for every point."""
+    file, lines = ResultFile(path), []
+    for point in [None, *range(n_points)]:
+        if not file.complete("train", point) or "errors" not in file.names("train", point):
+            continue
+        lines += ["", "errors by configuration type" + ("" if point is None else f", point {point}")]
+        lines += error_table(file.read("train", "errors", point))
+    return lines
+
+
+def error_table(errors: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """Lines of text: errors by set ("training", "test"), configuration type and quantity."""
+    rows = [["set", "type", *(c[0] for c in TYPE_COLUMNS)], ["", "", *(c[1] for c in TYPE_COLUMNS)]]
+    for name, by_type in errors.items():
+        for kind, found in by_type.items():
+            cells = [f"{found[key] * scale:.4g}" if key in found else "-" for _, _, key, scale in TYPE_COLUMNS]
+            rows.append([name, kind, *cells])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    forms = [f"{{:{'<' if i < 2 else '>'}{width}}}" for i, width in enumerate(widths)]
+    lines = ["  ".join(forms).format(*row) for row in rows]
+    lines.insert(2, "-" * max(len(line) for line in lines))
+    return lines
 
 
 def _slope_lines(sweep: Sweep | None) -> list[str]:
