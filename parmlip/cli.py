@@ -16,8 +16,8 @@ from typing import Any, Final, NoReturn
 from mpi4py import MPI
 
 import parmlip
-from parmlip.config import Study, load
-from parmlip.config_schema import suggestion
+from parmlip.config import Study, load, loads
+from parmlip.config_schema import suggestion, toml_document, toml_value
 from parmlip.errors import ConfigError, DataError, Interrupted, ParmlipError, RemoteError
 from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
@@ -36,6 +36,7 @@ usage: parmlip INPUT.toml [--check] [--set TABLE.KEY=VALUE]... [--overwrite | --
 
 Runs the stages of an input file. Verbs:
   evaluate INPUT.toml STRUCTURES -o OUT.xyz   energies, forces and virials of the reference or the surrogate
+  export RUN.h5 -o NAME.yace                  the fitted potential for LAMMPS, with a certificate
   report RUN.h5                               figures and a table from a result file; --json for scripts
   info RUN.h5                                 what a result file holds
   template [NAME]                             a commented input file to start from
@@ -150,8 +151,8 @@ def _add_input(parser: _Parser) -> None:
     parser.add_argument("--set", dest="overrides", metavar="TABLE.KEY=VALUE", action="append", default=[])
 
 
-def _load(options: argparse.Namespace, comm: MPI.Comm) -> Study:
-    study = on_root(comm, "reading the input", load, options.input, options.overrides)
+def _load(options: argparse.Namespace, comm: MPI.Comm, read: Callable[[str, list[str]], Study] = load) -> Study:
+    study = on_root(comm, "reading the input", read, options.input, options.overrides)
     for name in _THREADS:
         os.environ[name] = str(study.run.threads)
     return study
@@ -176,16 +177,21 @@ def _run(arguments: list[str], comm: MPI.Comm) -> int:
 
 
 def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(prog="parmlip evaluate", description="Energies, forces and virials of given structures.")
+    parser = _Parser(
+        prog="parmlip evaluate",
+        description="Energies, forces and virials of given structures, by the laws of an input file, or by the fitted "
+        "law of a result file (RUN.h5) or a potential file (NAME.yace) in its place.",
+    )
     _add_input(parser)
     parser.add_argument("structures", type=Path, help="structure file that ASE reads; extxyz may hold many")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.xyz", help="extxyz file to be written")
-    parser.add_argument("--law", choices=("reference", "surrogate"), default="reference")
+    parser.add_argument("--law", choices=("reference", "surrogate"), help="by default the reference")
     parser.add_argument("--point", type=int, metavar="I", help="point of the sweep whose surrogate is taken")
     parser.add_argument("--hessian", type=Path, metavar="OUT.h5", help="write the Hessians to this file")
     parser.add_argument("--overwrite", action="store_true", help="replace existing files")
     options = parser.parse_args(arguments)
-    study = _load(options, comm)
+    study = _load(options, comm, _study_of_law)
+    which = options.law or ("surrogate" if options.input.endswith(".h5") else "reference")
     from parmlip import pipeline
 
     def check() -> Any:
@@ -201,14 +207,58 @@ def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
         return read_structures(options.structures)
 
     structures = on_root(comm, "reading structures", check)
-    results = pipeline.open_law(study, options.law, options.point, comm)
+    results = pipeline.open_law(study, which, options.point, comm)
     logs.start(comm=comm)
     from parmlip.evaluate import evaluate
     from parmlip.io.atoms import write_structures
 
-    evaluated = evaluate(study, structures, options.law, results, comm, options.hessian)
+    evaluated = evaluate(study, structures, which, results, comm, options.hessian)
     on_root(comm, "writing structures", write_structures, options.output, evaluated)
     _tell(comm, f"{len(evaluated)} structures written to {options.output}")
+    return 0
+
+
+def _study_of_law(path: str, overrides: list[str]) -> Study:
+    """An input file; or the input that a result file keeps; or one whose reference is a potential file."""
+    if path.endswith(".h5"):
+        from parmlip.io.hdf5 import ResultFile
+
+        text = str(ResultFile(Path(path)).meta()["config"])
+        return loads(text, [*overrides, f"run.output={toml_value(path)}"], Path(path))
+    if path.endswith(".yace"):
+        reference = {"kind": "ace", "file": str(Path(path).resolve())}
+        return loads(toml_document({"reference": reference}), overrides, Path(path))
+    return load(path, overrides)
+
+
+def _export(arguments: list[str], comm: MPI.Comm) -> int:
+    parser = _Parser(
+        prog="parmlip export",
+        description="The fitted potential as a file for LAMMPS' pair style pace. Beside it goes a certificate "
+        "(NAME.yace.json): range of validity, and how far an independent reader of the file is from the law.",
+    )
+    parser.add_argument("results", type=Path, metavar="RUN.h5")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.yace", help="file to be written")
+    parser.add_argument("--point", type=int, metavar="I", help="point of the sweep whose surrogate is taken")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
+    options = parser.parse_args(arguments)
+
+    def work() -> list[str]:
+        from parmlip.io.fitted import fitted_law
+        from parmlip.io.pace import certificate_path, check_target, write_yace
+
+        check_target(options.output, options.overwrite)
+        c = write_yace(options.output, fitted_law(options.results, options.point))
+        return [
+            f"{options.output} written: {', '.join(c['species'])}, {c['n_basis']} functions, valid from "
+            f"{c['valid_from']:.4g} to {c['cutoff']:.4g} A",
+            f"read back in {c['test_environments']} environments: site energies up to {c['max_energy']:.3g} eV to "
+            f"{c['max_energy_deviation']:.1e}, forces up to {c['max_force']:.3g} eV/A to "
+            f"{c['max_force_deviation']:.1e}; see {certificate_path(options.output)}",
+            "LAMMPS: " + "; ".join(c["lammps"]),
+        ]
+
+    _tell(comm, *on_root(comm, "exporting", work))
     return 0
 
 
@@ -298,5 +348,6 @@ def _doctor(arguments: list[str], comm: MPI.Comm) -> int:
 
 
 VERBS: Final[dict[str, Callable[[list[str], MPI.Comm], int]]] = {
-    "evaluate": _evaluate, "report": _report, "info": _info, "template": _template, "doctor": _doctor,
+    "evaluate": _evaluate, "export": _export, "report": _report, "info": _info, "template": _template,
+    "doctor": _doctor,
 }  # fmt: skip
