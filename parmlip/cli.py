@@ -37,6 +37,7 @@ usage: parmlip INPUT.toml [--check] [--set TABLE.KEY=VALUE]... [--overwrite | --
 Runs the stages of an input file. Verbs:
   evaluate INPUT.toml STRUCTURES -o OUT.xyz   energies, forces and virials of the reference or the surrogate
   export RUN.h5 -o NAME.yace                  the fitted potential for LAMMPS, with a certificate
+  fit --from RUN.h5 --set fit... -o NEW.h5    other weights, solver or constraints, from the stored factors
   report RUN.h5                               figures and a table from a result file; --json for scripts
   info RUN.h5                                 what a result file holds
   template [NAME]                             a commented input file to start from
@@ -262,6 +263,33 @@ def _export(arguments: list[str], comm: MPI.Comm) -> int:
     return 0
 
 
+def _fit(arguments: list[str], comm: MPI.Comm) -> int:
+    parser = _Parser(
+        prog="parmlip fit",
+        description="Fit again with other keys of [fit], from the factors in a result file; no rows are made. Only the "
+        "stage train is done; add --set run.stages=... for those that follow.",
+    )
+    parser.add_argument("--from", dest="source", type=Path, required=True, metavar="RUN.h5")
+    parser.add_argument("--set", dest="overrides", metavar="TABLE.KEY=VALUE", action="append", default=[])
+    parser.add_argument("-o", "--output", required=True, metavar="NEW.h5", help="result file to be written")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing result file")
+    options = parser.parse_args(arguments)
+
+    def read() -> Study:
+        from parmlip.io.hdf5 import ResultFile
+
+        given = ['run.stages=["train"]', f"run.output={toml_value(options.output)}", *options.overrides]
+        return loads(str(ResultFile(options.source).meta()["config"]), given, options.source)
+
+    study = on_root(comm, "reading the result file", read)
+    for name in _THREADS:
+        os.environ[name] = str(study.run.threads)
+    from parmlip import pipeline
+
+    pipeline.refit(study, options.source, comm, overwrite=options.overwrite)
+    return 0
+
+
 def _report(arguments: list[str], comm: MPI.Comm) -> int:
     parser = _Parser(prog="parmlip report", description="Figures and a table from a result file.")
     parser.add_argument("results", type=Path, metavar="RUN.h5")
@@ -348,6 +376,6 @@ def _doctor(arguments: list[str], comm: MPI.Comm) -> int:
 
 
 VERBS: Final[dict[str, Callable[[list[str], MPI.Comm], int]]] = {
-    "evaluate": _evaluate, "export": _export, "report": _report, "info": _info, "template": _template,
+    "evaluate": _evaluate, "export": _export, "fit": _fit, "report": _report, "info": _info, "template": _template,
     "doctor": _doctor,
 }  # fmt: skip

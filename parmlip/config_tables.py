@@ -204,8 +204,12 @@ class Fit:
     """[fit]: weights and solver of the least-squares problem."""
 
     weights: Weights = Weights()
-    solver: str = key("rrqr", choices=("rrqr",), later=("ridge", "svd", "blr", "ard"))
-    tolerance: float = key(1e-6, above=0.0, most=0.999)
+    solver: str = key("rrqr", choices=("rrqr", "svd", "ridge", "blr", "ard"))
+    tolerance: float = key(1e-6, above=0.0, most=0.999)  # of rrqr and svd: truncation; of ridge: its strength
+    smoothness: float = key(4.0, least=0.0, about="prior of ridge and blr: sum n^p + w l^p; 0: column norms")
+    constraints: tuple[str, ...] = key(
+        (), choices=("energy", "stress", "elastic", "force"), about="of the reference's perfect crystal, met exactly"
+    )
     column_scaling: bool = True
     homogeneous: int = key(6, least=0)  # perfect cells beside the training cells: one unrattled, the others rattled
 

@@ -231,6 +231,42 @@ def run(
         raise ConvergenceError(f"{len(failed)} of {of} points of the sweep failed; first {next(iter(failed.values()))}")
 
 
+def refit(study: Study, source: Path, comm: MPI.Comm, *, overwrite: bool = False) -> None:
+    """Do what the input asks for, from the training rows on, with the factors that `source` has of them.
+
+    Collective on ``comm``. What does not hang on the fit is taken over; what does is left for the stages asked for, or
+    for a later run with ``resume``.
+
+    Raises
+    ------
+    ConfigError
+        Another key than those of the fit differs from the input of `source`, or the output exists.
+    """
+    on_root(comm, "opening the result file", _open_refit, study, source, overwrite)
+    run(study, comm, resume=True)
+
+
+def _open_refit(study: Study, source: Path, overwrite: bool) -> None:
+    """Make the output: `source` without what hangs on the fit, but with the factors."""
+    file = ResultFile(source)
+    stored = str(file.meta()["config"])
+    check_same(study, stored, ("fit.", "compare.", *_FREE), "fit")
+    if not any(name == "train" for name, _, _ in file.stages()):
+        raise DataError(f'result file {source} has no fitted surrogate; run the stage "train" first')
+    if study.fit.homogeneous != tomllib.loads(stored)["fit"]["homogeneous"]:
+        raise ConfigError("[fit] homogeneous: is a part of the training set and cannot change in a refit")
+    if study.output.resolve() == source.resolve():
+        raise ConfigError(f"-o {study.output}: is the result file itself")
+    if study.output.exists() and not overwrite:
+        raise ConfigError(f"-o {study.output}: exists; use --overwrite")
+    hanging = {"train"}
+    for name, step in STAGES.items():  # needs come first
+        if step.gathers or hanging & set(step.needs):
+            hanging.add(name)
+    emptied = {name: ("factors",) if name == "train" else () for name in hanging}
+    file.derive(study.output, emptied, {"config": study.as_toml(), "input": study.text})
+
+
 def _start_log(study: Study, resume: bool, comm: MPI.Comm) -> None:
     path = study.output.with_suffix(".log")
     try:
@@ -272,14 +308,14 @@ def _done_everywhere(study: Study, done: set[tuple[str, int | None]], stages: Ma
     return frozenset(name for name in stages if all((name, i) in done for i in (points if name in swept else [None])))
 
 
-def check_same(study: Study, stored: str) -> None:
+def check_same(study: Study, stored: str, free: tuple[str, ...] = _FREE, what: str = "--resume") -> None:
     """Raise `ConfigError` naming the first key in which a stored resolved input differs from this one."""
     ours, theirs = _flat(study.as_dict()), _flat(tomllib.loads(stored))
     for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) != theirs.get(name) and not name.startswith(_FREE):
+        if ours.get(name) != theirs.get(name) and not name.startswith(free):
             was, now = (show(side[name]) if name in side else "absent" for side in (theirs, ours))
             raise ConfigError(
-                f"--resume: {name} was {was} in {study.output} and is {now} now; use the old value or --overwrite"
+                f"{what}: {name} was {was} in {study.output} and is {now} now; use the old value or --overwrite"
             )
 
 

@@ -28,6 +28,7 @@ from parmlip.errors import ConfigError
 from parmlip.fit import design
 from parmlip.fit.dataset import Dataset, labelled
 from parmlip.fit.dataset_files import counts_by_type, counts_table, dataset_of, nearest_distance, species_of
+from parmlip.fit.homogeneous import constraints_of
 from parmlip.fit.one_body import one_body_energies
 from parmlip.fit.prediction import Prediction, PredictionErrors, compared, errors_by_type
 from parmlip.fit.sampling import sample
@@ -40,9 +41,10 @@ from parmlip.mechanics.energy import MARGIN, Energy
 from parmlip.mechanics.memory import PeakMemory, bytes_per_site, pairs_per_site
 from parmlip.mechanics.relax import bulk_green, relax
 from parmlip.mechanics.stability import stability
+from parmlip.numerics.regression import Constraints
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed
-from parmlip.potentials.ace import ACE
+from parmlip.potentials.ace import ACE, ACEBasis
 from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
 from parmlip.units import GPA_PER_EV_A3
@@ -159,12 +161,17 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     training = Dataset.unpacked(results.read("label", "training"))
     weights = {name: weight for name, weight in asdict(study.fit.weights).items() if weight > 0.0}
     with timed("design"):
-        factors = design.build_factors(basis, training, tuple(weights), comm=comm)
+        factors = _stored_factors(study, results, tuple(weights))
+        if factors is None:
+            factors = design.build_factors(basis, training, tuple(weights), comm=comm)
+    constraints = _constraints(study, results, basis)
     by_type = construct.type_weights(study)
     with timed("least squares"):
         solution = design.fit(
             factors, weights, by_type,
-            tolerance=study.fit.tolerance, column_scaling=study.fit.column_scaling, comm=comm,
+            solver=study.fit.solver, tolerance=study.fit.tolerance, column_scaling=study.fit.column_scaling,
+            prior_k=basis.smoothness(study.fit.smoothness) if study.fit.smoothness else None,
+            constraints=constraints, comm=comm,
         )  # fmt: skip
     law = ACE(basis, solution.coefficients)
     whole = law  # with the one-body energies that the labels of a data set do not have
@@ -179,10 +186,18 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         "coefficients": Field(whole.coefficients),
         "n_basis": Field(basis.n_basis),
         "rank": Field(solution.rank, about="numerical rank of the weighted, scaled design matrix"),
+        "degrees_of_freedom": Field(solution.degrees_of_freedom),
+        "residual_norm": Field(solution.residual_norm, about="of the weighted rows"),
+        "hyperparameters": Field(solution.hyperparameters),
         "n_observations": Field(n_rows, about="rows of the design matrix"),
         "factors": Field(design.packed(factors), about="triangular factors by configuration type and observation"),
         **_prediction_fields(prediction, ""),
     }
+    if solution.covariance_factor is not None:
+        fields["covariance_factor"] = Field(solution.covariance_factor, about="L of the posterior covariance L L^T")
+    if constraints is not None:
+        fields["constraint_error"] = Field(constraints.error(solution.coefficients), about="relative, largest")
+        logger.info("constraints met to %.1e", fields["constraint_error"].value)
     logger.info("%d functions, rank %d, %d rows", basis.n_basis, solution.rank, n_rows)
     if results.read("label", "n_test"):
         test = Dataset.unpacked(results.read("label", "test"))
@@ -202,6 +217,31 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         fields |= _parity_fields(prediction, last)
     of = _crystal(study, results)
     return fields if of is None else {**fields, **_bulk_fields(law, of, study)}
+
+
+def _stored_factors(study: Study, results: Results, asked: tuple[str, ...]) -> design.Factors | None:
+    """Factors that a refit has taken over (`pipeline.refit`), on rank 0; None if rows are to be made. Collective."""
+    if "factors" not in results.names("train"):
+        return None
+    factors = design.unpacked(results.read("train", "factors"))
+    known = {observation for _, observation in factors}
+    missing = [name for name in asked if name not in known]
+    if missing:
+        raise ConfigError(
+            f"[fit] weights.{missing[0]}: there are no stored rows of it (only of {', '.join(sorted(known))}); run the "
+            "input anew"
+        )
+    return factors if results.comm.rank == 0 else {}
+
+
+def _constraints(study: Study, results: Results, basis: ACEBasis) -> Constraints | None:
+    """The equations of [fit] constraints. Collective."""
+    if not study.fit.constraints:
+        return None
+    of = _crystal(study, results)
+    if of is None or "dataset" in study.tables:
+        raise ConfigError("[fit] constraints: need a [crystal] lattice and labels of a [reference] law")
+    return constraints_of(study.fit.constraints, basis, construct.reference_law(study), *of, study.crystal.species)
 
 
 def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:

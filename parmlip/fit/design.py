@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 from parmlip.errors import ConfigError, DataError, GeometryError
 from parmlip.fit.dataset import Dataset
 from parmlip.fit.observations import OBSERVATIONS, Evaluation, LinearBasis, RealArray
-from parmlip.numerics.lstsq import LeastSquaresResult, RFactor, combine, memory_estimate, solve_rrqr, tsqr_reduce
+from parmlip.numerics.lstsq import RFactor, combine, memory_estimate, tsqr_reduce
+from parmlip.numerics.regression import Constraints, Regression, regress, solver_memory
 from parmlip.parallel.comm import in_step, on_root
 from parmlip.parallel.logs import Progress
 
@@ -104,10 +105,13 @@ def fit(
     weights: Mapping[str, float],
     type_weights: Mapping[str, float | Mapping[str, float]] | None = None,
     *,
+    solver: str = "rrqr",
     tolerance: float,
     column_scaling: bool = True,
+    prior_k: ArrayLike | None = None,
+    constraints: Constraints | None = None,
     comm: MPI.Comm,
-) -> LeastSquaresResult:
+) -> Regression:
     """Coefficients that minimise sum over types and observations of weight * |rows c - values|^2; no data are touched.
 
     Collective on ``comm``: rank 0 has the factors and solves, every rank gets the result.
@@ -120,14 +124,18 @@ def fit(
         By observation; they multiply *squared* residuals. An observation that is not named has weight 0.
     type_weights : mapping, optional
         By configuration type, multiplied onto it: a number, or numbers by observation; 1 for what is not named.
-    tolerance, column_scaling
-        As for `solve_rrqr`.
+    solver, tolerance, column_scaling, prior_k, constraints
+        As for `regress`.
     """
     by_type = type_weights or {}
 
-    def solve() -> LeastSquaresResult:
+    def solve() -> Regression:
         weighted = [(f, weights.get(o, 0.0) * type_weight(by_type, c, o)) for (c, o), f in factors.items()]
-        return solve_rrqr(combine(weighted), tolerance, column_scaling)
+        total = combine(weighted)
+        logger.info("%s: at most %.0f MB on rank 0", solver, solver_memory(total.n_columns, solver) / 1e6)
+        return regress(
+            total, solver, tolerance=tolerance, column_scaling=column_scaling, prior_k=prior_k, constraints=constraints
+        )
 
     return on_root(comm, "solving the least-squares problem", solve)
 

@@ -50,6 +50,24 @@ class ResultFile:
 
         self._switch(change, fresh=True, room=0)
 
+    def derive(self, target: Path, emptied: Mapping[str, tuple[str, ...]], meta: Mapping[str, Any]) -> None:
+        """Copy to `target` with other `meta`. Stages in `emptied` keep only the named results and are not complete."""
+
+        def change(file: h5py.File) -> None:
+            for parent in (file, *_points(file)):
+                for stage, kept in emptied.items():
+                    if stage in parent:
+                        for name in [name for name in parent[stage] if name not in kept]:
+                            del parent[stage][name]
+                        parent[stage].attrs["complete"] = False
+                        if not kept:
+                            del parent[stage]
+            for name, value in meta.items():
+                _replace(file["meta"], name, value)
+
+        self.meta()  # raises if it is not a result file
+        ResultFile(target)._switch(change, source=self.path)
+
     def update_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace members of `/meta`."""
 
@@ -145,12 +163,19 @@ class ResultFile:
                 raise DataError(f"result file {self.path} has schema version {found}; this parmlip reads {SCHEMA}")
             yield file
 
-    def _switch(self, change: Callable[[h5py.File], None], *, fresh: bool = False, room: int = 0) -> None:
-        """Make `change` in a copy and put it in the file's place."""
+    def _switch(
+        self,
+        change: Callable[[h5py.File], None],
+        *,
+        fresh: bool = False,
+        room: int = 0,
+        source: Path | None = None,
+    ) -> None:
+        """Make `change` in a copy (of `source` if given) and put it in the file's place."""
         part = self.path.with_name(f".{self.path.name}.part")
         try:
             if not fresh:
-                shutil.copyfile(self.path, part)
+                shutil.copyfile(source or self.path, part)
                 _reserve(part, room)
             with h5py.File(part, "w" if fresh else "r+", locking="best-effort", track_order=True) as file:
                 change(file)

@@ -7,6 +7,7 @@ constraints are eliminated first (`Constraints.project`), so every solver meets 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -83,11 +84,13 @@ class _Reduced:
     fixed_k: FloatArray
     free_ky: FloatArray | None  # orthonormal columns; None: no constraints, the identity
     n_fixed: int
+    # what brings a point that meets the constraints but for rounding nearer to them
+    refined: Callable[[FloatArray], FloatArray] = lambda x: x
 
     def lift(self, y: FloatArray) -> FloatArray:
         """Coefficients of free parameters (n,) or deviations (n, m) of the coefficients for deviations of y."""
         free = y if self.free_ky is None else self.free_ky @ y
-        return (self.fixed_k + free) / self.scale_k if y.ndim == 1 else free / self.scale_k[:, None]
+        return self.refined(self.fixed_k + free) / self.scale_k if y.ndim == 1 else free / self.scale_k[:, None]
 
 
 def regress(
@@ -159,7 +162,14 @@ def regress(
     reduced = _project(augmented[:, :n], augmented[:, n], scale, constraints)
     if solver == "rrqr":
         return _rrqr(factor, reduced, tolerance)
-    return _spectral(factor, reduced, solver, tolerance)
+    whole = augmented[:, :n] / scale if solver == "ridge" and constraints is not None else None
+    return _spectral(factor, reduced, solver, tolerance, whole)
+
+
+def solver_memory(n_columns: int, solver: str) -> int:
+    """Bytes that `regress` needs at most, beside the factor."""
+    squares = {"rrqr": 6, "svd": 7, "ridge": 7, "blr": 8, "ard": 9}  # with constraints, their null space included
+    return squares[solver] * 8 * (n_columns + 1) ** 2
 
 
 def _project(r: FloatArray, values: FloatArray, scale_k: FloatArray, constraints: Constraints | None) -> _Reduced:
@@ -178,18 +188,20 @@ def _project(r: FloatArray, values: FloatArray, scale_k: FloatArray, constraints
     q, t, pivots = scipy.linalg.qr((rows / size[:, None]).T, pivoting=True)
     diagonal = np.abs(np.diagonal(t))
     m = int(np.count_nonzero(diagonal > _DEPENDENT))
-    fixed = np.zeros(n)
     targets = constraints.values_e / size
-    for _ in range(2):  # the second time refines
-        left = targets - rows @ fixed / size
-        fixed = fixed + q[:, :m] @ scipy.linalg.solve_triangular(t[:m, :m], left[pivots][:m], trans="T")
+
+    def refined(x: FloatArray) -> FloatArray:
+        left = targets - rows @ x / size
+        return x + np.asarray(q[:, :m] @ scipy.linalg.solve_triangular(t[:m, :m], left[pivots][:m], trans="T"))
+
+    fixed = refined(refined(np.zeros(n)))
     contradiction = float(np.max(np.abs(targets - rows @ fixed / size), initial=0.0))
     if contradiction > 1e-6 * max(float(np.max(np.abs(targets), initial=0.0)), _TINY):
         raise DataError(f"the {len(targets)} constraints contradict each other, by {contradiction:.1e} of their scale")
     free = np.ascontiguousarray(q[:, m:])
     if free.shape[1] == 0:
         raise DataError(f"{m} independent constraints leave nothing of {n} coefficients to be fitted")
-    return _Reduced(matrix @ free, values - matrix @ fixed, scale_k, fixed, free, m)
+    return _Reduced(matrix @ free, values - matrix @ fixed, scale_k, fixed, free, m, refined)
 
 
 def _judged(
@@ -228,8 +240,13 @@ def _rrqr(factor: RFactor, reduced: _Reduced, tolerance: float) -> Regression:
     return _judged(factor, reduced.lift(found.coefficients), "rrqr", rank, float(found.rank), {}, None)
 
 
-def _spectral(factor: RFactor, reduced: _Reduced, solver: str, tolerance: float) -> Regression:
-    """Truncated SVD, ridge and Bayesian ridge: filters on one singular value decomposition."""
+def _spectral(
+    factor: RFactor, reduced: _Reduced, solver: str, tolerance: float, whole: FloatArray | None = None
+) -> Regression:
+    """Truncated SVD, ridge and Bayesian ridge: filters on one singular value decomposition.
+
+    The strength of ridge is measured by `whole`, the problem before constraints, if that is given.
+    """
     wide = reduced.matrix.shape[0] < reduced.matrix.shape[1]
     u, s, vt = scipy.linalg.svd(reduced.matrix, full_matrices=wide)
     u = u[:, : len(s)]
@@ -245,7 +262,8 @@ def _spectral(factor: RFactor, reduced: _Reduced, solver: str, tolerance: float)
         return _judged(factor, reduced.lift(y), solver, rank + reduced.n_fixed, float(rank), {}, None)
     known = s > floor * s[0]
     if solver == "ridge":
-        gamma = (max(tolerance, floor) * s[0]) ** 2
+        largest = s[0] if whole is None else float(scipy.linalg.svdvals(whole)[0])
+        gamma = (max(tolerance, floor) * largest) ** 2
         given, covariance = {"regularisation": gamma}, None
     else:
         gamma, beta, log_evidence = maximise_evidence(s, b, rest2, factor.n_rows)
