@@ -193,6 +193,8 @@ def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
     options = parser.parse_args(arguments)
     study = _load(options, comm, _study_of_law)
     which = options.law or ("surrogate" if options.input.endswith(".h5") else "reference")
+    if options.input.endswith(".yace") and (which == "surrogate" or options.point is not None):
+        raise ConfigError(f"{options.input} holds one law: leave out --law and --point")
     from parmlip import pipeline
 
     def check() -> Any:

@@ -104,6 +104,9 @@ def test_evaluate_takes_a_potential_file_or_a_result_file_for_its_law(parmlip, h
             assert energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
             np.testing.assert_allclose(forces, atoms.get_forces(), rtol=0, atol=1e-7)  # extxyz has eight decimals
             np.testing.assert_allclose(stress, atoms.get_stress(), rtol=0, atol=1e-10)
+    run = parmlip("evaluate", "W.yace", "in.xyz", "-o", "out.xyz", "--overwrite", "--law", "surrogate")
+    assert run.returncode == 2
+    assert "W.yace holds one law" in run.stderr
 
 
 def test_a_fitted_law_serves_as_reference(tmp_path):
