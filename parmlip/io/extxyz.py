@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 from ase import Atoms
+from ase.geometry import complete_cell
 from numpy.typing import NDArray
 
 from parmlip.errors import DataError
@@ -151,7 +152,7 @@ def _labelled(where: str, atoms: Atoms, entries: Mapping[str, Any], keys: Keys, 
     return LabelledStructure(
         where=where,
         kind=kind,
-        cell_cc=np.array(atoms.cell.array, dtype=float),
+        cell_cc=complete_cell(atoms.cell.array),  # molecules have none; directions that are not periodic need any
         periodic=(bool(atoms.pbc[0]), bool(atoms.pbc[1]), bool(atoms.pbc[2])),
         positions_ac=np.array(atoms.positions, dtype=float),
         species=tuple(atoms.get_chemical_symbols()),

@@ -87,12 +87,15 @@ def _type_tables(path: Path, n_points: int) -> list[str]:
     return lines
 
 
-def error_table(errors: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+def error_table(errors: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
     """Lines of text: errors by set ("training", "test"), configuration type and quantity."""
     rows = [["set", "type", *(c[0] for c in TYPE_COLUMNS)], ["", "", *(c[1] for c in TYPE_COLUMNS)]]
     for name, by_type in errors.items():
         for kind, found in by_type.items():
-            cells = [f"{found[key] * scale:.4g}" if key in found else "-" for _, _, key, scale in TYPE_COLUMNS]
+            cells = [
+                "-" if key not in found else f"{found[key]:d}" if key[:2] == "n_" else f"{found[key] * scale:.4g}"
+                for _, _, key, scale in TYPE_COLUMNS
+            ]
             rows.append([name, kind, *cells])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     forms = [f"{{:{'<' if i < 2 else '>'}{width}}}" for i, width in enumerate(widths)]
@@ -109,7 +112,7 @@ def _slope_lines(sweep: Sweep | None) -> list[str]:
         slope = sweep.slope(quantity)
         if slope is not None:
             low, high = slope.interval()
-            spread = f", 95 % interval {low:.2f} to {high:.2f}" if slope.n > 2 else ""
+            spread = f", 95 % interval {low:.2f} to {high:.2f}"
             theory = f"; theory {THEORY[quantity]}" if quantity in THEORY else ""
             lines.append(f"{name} ~ (force RMSE)^{slope.slope:.2f} over {slope.n} points{spread}{theory}")
     others = int(np.count_nonzero(~sweep.same_basin))
