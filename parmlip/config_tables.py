@@ -71,7 +71,7 @@ class Reference:
     file: str | None = key(None, about="setfl file (eam/alloy, eam/fs); for ace a .yace or a result file")
     taper: tuple[float, ...] | None = key(None, above=0.0, length=(2, 2), about="[start, cutoff] in angstrom")
     exponent: str = key(
-        "lammps", choices=("lammps", "published"), about="bond_order: exp[(alpha x)^m] or exp[alpha x^m], x = r_ij - r_ik"
+        "lammps", choices=("lammps", "published"), about="bond_order: exp[(alpha x)^m] or exp[alpha x^m]"
     )
 
 
@@ -181,7 +181,7 @@ class Surrogate:
     kind: str = key("ace", choices=("ace",), later=("taylor",))
     correlation_order: int = key(3, least=1, most=5)
     total_degree: int = key(10, least=1)
-    cutoff: float = key(5.5, above=0.0)  # angstrom
+    cutoff: float = key(5.5, above=0.0, most=20.0)  # angstrom
     r0: Literal["nearest"] | float = key("nearest", above=0.0)  # angstrom; "nearest": nearest-neighbour distance
     inner_cutoff: float = key(0.5, least=0.0)  # in units of r0
     angular_weight: float = key(1.5, above=0.0)  # of l in the degree n + 1.5 l

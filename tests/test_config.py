@@ -8,7 +8,14 @@ import pytest
 
 from parmlip.config import Rattle, Training, load, loads
 from parmlip.config_checks import _check_reference
-from parmlip.config_tables import LATTICE_DIMENSION, LATTICE_SLOTS, PARAMETER_KINDS, PARAMETER_SETS, STAGE_NAMES, Reference
+from parmlip.config_tables import (
+    LATTICE_DIMENSION,
+    LATTICE_SLOTS,
+    PARAMETER_KINDS,
+    PARAMETER_SETS,
+    STAGE_NAMES,
+    Reference,
+)
 from parmlip.errors import ConfigError
 
 INPUT = """
@@ -88,7 +95,7 @@ BAD_VALUES = [
     ("crystal.c_over_a=1.6", '[crystal] c_over_a: is for lattice = "hcp", not "bcc"'),
     ("crystal.dimension=2", '[crystal] dimension = 2: lattice "bcc" has dimension 3; leave the key out'),
     ("reference.kind=tight_binding", '[reference] kind = "tight_binding": not available in this version yet'),
-    ("reference.parameters='W-EAM5'", 'must be one of "W-EAM4", "W-Zhou", "Cu-Mishin2001" (did you mean "W-EAM4"?)'),
+    ("reference.parameters='W-EAM5'", '"Si-PPM2017", "Si-Tersoff1989" (did you mean "W-EAM4"?)'),
     ("reference.file='W.fs'", "[reference] needs either 'parameters' or 'file', not both"),
     ("reference.taper=[6.0, 5.0]", "[reference] taper = [6.0, 5.0]: must be [start, cutoff] with start < cutoff"),
     ("reference.taper=[6.0]", "[reference] taper = [6.0]: must have 2 members, not 1"),
