@@ -23,6 +23,7 @@ import numpy as np
 from mpi4py import MPI
 
 import parmlip
+from parmlip.parallel.comm import on_root
 
 OK: Final = "ok"
 WARNING: Final = "warning"  # works, but not as well as it could
@@ -75,6 +76,7 @@ def doctor(comm: MPI.Comm) -> list[Check]:
         ("halo", _halo, "the MPI library does not deliver messages; try its own test programs"),
         ("solver", _solver, "PETSc does not work with this MPI; rebuild petsc4py against it"),
         ("kernels", _kernels, "remove the __pycache__ directories below parmlip/, then reinstall numba"),
+        ("surrogate", _surrogate, "remove the __pycache__ directories below parmlip/, then reinstall numba"),
     ):
         checks.append(_tested(name, test, remedy, comm))
     if comm.size == 1:
@@ -314,6 +316,19 @@ def _kernels(comm: MPI.Comm) -> str:
         for handle in (x, y, matrix):
             handle.destroy()
     return f"energy, forces and Hessian of {supercell.n_sites} sites agree"
+
+
+def _surrogate(comm: MPI.Comm) -> str:
+    """The kernels of the cluster expansion agree with each other; rank 0 compiles them, the others load them.
+
+    Collective on ``comm``.
+    """
+    from parmlip.potentials.ace_warm import warm
+
+    on_root(comm, "compiling the cluster expansion", warm)
+    error = comm.allreduce(warm(), op=MPI.MAX)
+    _demand(error < 1e-12, f"kernels of the cluster expansion differ by {error:.1e}")
+    return f"energy, forces, design rows and Hessian of the cluster expansion agree to {error:.0e}"
 
 
 def _two_ranks() -> Check:
