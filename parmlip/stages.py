@@ -135,6 +135,13 @@ def read_dataset(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     logger.info("data set: %s", keys)
     for line in counts_table(counts):
         logger.info("    %s", line)
+    if given.one_body == "fit":  # no function of neighbours gives the difference to a free atom's energy
+        free = [s for s in training + test if s.is_free_atom]
+        training, test = ([s for s in of if not s.is_free_atom] for of in (training, test))
+        if free:
+            logger.info('%d free atoms are left out, since one_body = "fit"', len(free))
+        if not training:
+            raise DataError("the data set has nothing but free atoms")
     logger.info("one-body energies (eV): %s", ", ".join(f"{symbol} {e:.6f}" for symbol, e in one_body.items()))
     if (keys.virial or keys.stress) and study.fit.weights.virial == 0.0:
         logger.warning("the data set has virials, but [fit] weights.virial is 0: they are not fitted")

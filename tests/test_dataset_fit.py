@@ -110,6 +110,16 @@ def test_the_fitted_law_gives_the_energies_of_the_files_with_their_one_body_ener
     assert rmse == pytest.approx(scalars(directory)["train.test_rmse_energy_per_atom"], rel=1e-6)
 
 
+def test_free_atoms_are_left_out_of_a_fit_of_one_body_energies(fitted):
+    directory, _ = fitted
+    done = run(directory, "run.toml", "--set", "dataset.one_body=fit", "--set", "run.output=free.h5", "--overwrite")
+    assert done.returncode == 0, done.stderr
+    assert "1 free atoms are left out" in done.stdout
+    done = run(directory, "report", "free.h5", "--json")
+    assert json.loads(done.stdout)["train.n_energies"] == 120
+    assert json.loads(done.stdout)["train.rmse_energy_per_atom"] < 0.01
+
+
 def test_the_example_s_files_are_those_of_its_generator(tmp_path):
     done = subprocess.run(
         [sys.executable, ROOT / "inputs" / "data" / "make_tungsten.py", tmp_path], capture_output=True, timeout=120
