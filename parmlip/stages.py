@@ -24,7 +24,7 @@ from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.crystal.supercell import Supercell, build_supercell
-from parmlip.errors import ConfigError
+from parmlip.errors import ConfigError, DataError
 from parmlip.fit import design
 from parmlip.fit.dataset import Dataset, labelled
 from parmlip.fit.dataset_files import counts_by_type, counts_table, dataset_of, nearest_distance, species_of
