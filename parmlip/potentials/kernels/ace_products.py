@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
-from parmlip.potentials.kernels.ace_pairs import FAST
+from parmlip.potentials.kernels.ace_pairs import FAST, LANES
 
 
 class ProductTables(NamedTuple):
@@ -55,6 +55,61 @@ def value_and_adjoint(products: ProductTables, linear_x: Any, q_t: Any, n_a: int
         g_x[left[p]] += weight * x_x[right[p]]
         g_x[right[p]] += weight * x_x[left[p]]
     return value
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def values_and_adjoints(
+    products: ProductTables, linear_x: Any, q_t: Any, n_a: int, x_xb: Any, g_xb: Any, value_b: Any, total_b: Any
+) -> None:
+    """`value_and_adjoint` of a batch of `LANES` centres (index b), of which one coefficient serves all."""
+    left, right = products.left_p, products.right_p
+    column, first = products.column_t, products.first_u
+    for p in range(len(left)):
+        i, k = left[p], right[p]
+        for b in range(LANES):
+            x_xb[n_a + p, b] = x_xb[i, b] * x_xb[k, b]
+    for b in range(LANES):
+        value_b[b] = 0.0
+    for i in range(len(linear_x)):
+        for b in range(LANES):
+            g_xb[i, b] = linear_x[i]
+        for b in range(LANES):
+            value_b[b] += linear_x[i] * x_xb[i, b]
+    for u in range(len(products.row_u)):
+        row, t, last = products.row_u[u], first[u], first[u + 1]
+        for b in range(LANES):
+            total_b[b] = 0.0
+        while t + 4 <= last:
+            k0, k1, k2, k3 = column[t], column[t + 1], column[t + 2], column[t + 3]
+            q0, q1, q2, q3 = q_t[t], q_t[t + 1], q_t[t + 2], q_t[t + 3]
+            for b in range(LANES):
+                total_b[b] += (q0 * x_xb[k0, b] + q1 * x_xb[k1, b]) + (q2 * x_xb[k2, b] + q3 * x_xb[k3, b])
+            for b in range(LANES):
+                g_xb[k0, b] += q0 * x_xb[row, b]
+            for b in range(LANES):
+                g_xb[k1, b] += q1 * x_xb[row, b]
+            for b in range(LANES):
+                g_xb[k2, b] += q2 * x_xb[row, b]
+            for b in range(LANES):
+                g_xb[k3, b] += q3 * x_xb[row, b]
+            t += 4
+        while t < last:
+            k0, q0 = column[t], q_t[t]
+            for b in range(LANES):
+                total_b[b] += q0 * x_xb[k0, b]
+            for b in range(LANES):
+                g_xb[k0, b] += q0 * x_xb[row, b]
+            t += 1
+        for b in range(LANES):
+            value_b[b] += total_b[b] * x_xb[row, b]
+        for b in range(LANES):
+            g_xb[row, b] += total_b[b]
+    for p in range(len(left)):
+        i, k = left[p], right[p]
+        for b in range(LANES):
+            g_xb[i, b] += g_xb[n_a + p, b] * x_xb[k, b]
+        for b in range(LANES):
+            g_xb[k, b] += g_xb[n_a + p, b] * x_xb[i, b]
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)

@@ -9,6 +9,7 @@ from numba import njit
 
 from parmlip.potentials.kernels.ace_pairs import (
     FAST,
+    LANES,
     Lanes,
     OneParticleTables,
     allocate,
@@ -28,6 +29,7 @@ from parmlip.potentials.kernels.ace_products import (
     function_value,
     second_derivatives,
     value_and_adjoint,
+    values_and_adjoints,
 )
 from parmlip.potentials.kernels.scatter import add_site_hessian
 
@@ -47,20 +49,45 @@ def energies_and_gradients(
     species_p: Any,
     with_gradients: bool,
 ) -> Any:
-    """V_n (n,) and g_pc (n_pairs, 3); g_pc is zero without `with_gradients`, and for pairs out of range."""
+    """V_n (n,) and g_pc (n_pairs, 3); g_pc is zero without `with_gradients`, and for pairs out of range.
+
+    Centres of one species go through the products in batches of `LANES`; the last batch may have idle lanes.
+    """
     n_a = tables.n_species * tables.first_l[-1]
-    lanes = allocate(tables, first_n, r_pc)
-    x_x, g_x = np.empty(linear_sx.shape[1], r_pc.dtype), np.empty(linear_sx.shape[1], r_pc.dtype)
+    kept = [allocate(tables, first_n, r_pc) for _ in range(LANES)]
+    lanes_b, centre_b = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    n_x = linear_sx.shape[1]
+    a_a, w_a = np.empty(n_a, r_pc.dtype), np.empty(n_a, r_pc.dtype)
+    x_xb, g_xb = np.zeros((n_x, LANES), r_pc.dtype), np.empty((n_x, LANES), r_pc.dtype)
+    value_b, total_b = np.empty(LANES, r_pc.dtype), np.empty(LANES, r_pc.dtype)
     value_n, g_pc = np.empty(len(species_n), r_pc.dtype), np.zeros(r_pc.shape, r_pc.dtype)
-    for n in range(len(species_n)):
-        s = species_n[n]
-        n_lanes = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
-        fill_radial(tables, lanes, n_lanes, 1 if with_gradients else 0)
-        fill_harmonics(tables, lanes, n_lanes)
-        sum_neighbours(tables, lanes, x_x)
-        value_n[n] = constant_s[s] + value_and_adjoint(products, linear_sx[s], q_st[s], n_a, x_x, g_x)
-        if with_gradients:
-            pair_gradients(tables, lanes, n_lanes, g_x, g_pc)
+    for s in range(tables.n_species):
+        filled, n = 0, 0
+        while n < len(species_n) or filled > 0:
+            if n < len(species_n):
+                if species_n[n] == s:
+                    lanes = kept[filled]
+                    lanes_b[filled] = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
+                    centre_b[filled] = n
+                    fill_radial(tables, lanes, lanes_b[filled], 1 if with_gradients else 0)
+                    fill_harmonics(tables, lanes, lanes_b[filled])
+                    sum_neighbours(tables, lanes, a_a)
+                    for i in range(n_a):
+                        x_xb[i, filled] = a_a[i]
+                    filled += 1
+                n += 1
+                if filled < LANES and n < len(species_n):
+                    continue
+            if filled == 0:
+                break
+            values_and_adjoints(products, linear_sx[s], q_st[s], n_a, x_xb, g_xb, value_b, total_b)
+            for b in range(filled):
+                value_n[centre_b[b]] = constant_s[s] + value_b[b]
+                if with_gradients:
+                    for i in range(n_a):
+                        w_a[i] = g_xb[i, b]
+                    pair_gradients(tables, kept[b], lanes_b[b], w_a, g_pc)
+            filled = 0
     return value_n, g_pc
 
 
