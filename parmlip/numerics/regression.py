@@ -357,7 +357,8 @@ def _ard(factor: RFactor, augmented: FloatArray, unit_k: FloatArray, constraints
         moved = float(np.max(np.abs(np.log(alpha[active[wanted]] / was[wanted])), initial=0.0))
         change = float(np.linalg.norm(r @ (coefficients - before))) / (float(np.linalg.norm(residual)) or 1.0)
         converged = bool(wanted.all()) and change < 1e-5 and moved < 1e-3
-        worst = np.argsort(excess / variance)[: int(np.ceil(_ARD_PRUNED * np.count_nonzero(~wanted)))]
+        n_pruned = int(np.ceil(_ARD_PRUNED * np.count_nonzero(~wanted)))
+        worst = np.argsort(excess / np.maximum(variance, _TINY))[:n_pruned]
         active = np.delete(active, worst)
         if len(active) == 0:
             raise DataError("automatic relevance determination pruned all columns: the values are noise")
