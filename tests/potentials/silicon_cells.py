@@ -52,7 +52,7 @@ def orders(cell, steps):
     return fitted
 
 
-def vacancy(law, comm, lattice_constant=None, repeats=4, inward=0.0):
+def vacancy(law, comm, lattice_constant=None, repeats=4, inward=0.0, settings=ACCURATE):
     """Unrelaxed and relaxed energy of a vacancy in a fixed cubic cell, eV, and the largest force; `inward` displaces
     the four neighbours towards it, angstrom."""
     lattice = LATTICES["diamond"]
@@ -69,5 +69,5 @@ def vacancy(law, comm, lattice_constant=None, repeats=4, inward=0.0):
         r_ac = (supercell.positions_ac + 0.5 * length) % length - 0.5 * length
         near = np.linalg.norm(r_ac, axis=1) < 0.5 * a
         u0[near] = -inward * r_ac[near] / np.linalg.norm(r_ac[near], axis=1)[:, None]
-    equilibrium = relax(energy, u0, ACCURATE)
+    equilibrium = relax(energy, u0, settings)
     return before, before + equilibrium.energy, equilibrium

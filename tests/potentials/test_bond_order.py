@@ -13,7 +13,7 @@ from parmlip.potentials.base import BlockPattern, Environments, complex_step
 from parmlip.potentials.bond_order import SI_PPM2017, SI_TERSOFF1989, bond_order, builtin
 from parmlip.units import GPA_PER_EV_A3
 from tests.potentials.eam_cells import crystal, full_pattern
-from tests.potentials.silicon_cells import DIAMOND, ORACLES, orders, relabelled, stored, turned, vacancy
+from tests.potentials.silicon_cells import ACCURATE, DIAMOND, ORACLES, orders, relabelled, stored, turned, vacancy
 
 # Tersoff, Phys. Rev. B 37, 6991 (1988): with the exponential and other angles.
 TERSOFF1988 = replace(
@@ -66,6 +66,15 @@ def test_the_relaxed_vacancy_has_the_formation_energy_of_lammps():
     _, after, equilibrium = vacancy(builtin("Si-PPM2017"), MPI.COMM_SELF)
     assert equilibrium.converged
     assert after == pytest.approx(ORACLES["Si-PPM2017"]["vacancy"]["Ef_relaxed_eV"], abs=5e-6)
+
+
+@pytest.mark.mpi
+def test_the_vacancy_is_the_same_on_any_number_of_ranks_and_with_an_assembled_hessian(comm):
+    law = builtin("Si-PPM2017")
+    expected = vacancy(law, MPI.COMM_SELF, repeats=3)[:2]
+    for hessian in ("matrix_free", "assembled"):
+        settings = replace(ACCURATE, hessian=hessian)
+        assert vacancy(law, comm, repeats=3, settings=settings)[:2] == pytest.approx(expected, abs=1e-10)
 
 
 def test_the_two_readings_of_the_exponent_differ_where_bonds_differ_in_length_only():
