@@ -78,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with stop_on_signals():
             try:
                 outcome = Outcome(_dispatch(arguments, world))
+            except SystemExit as end:  # argparse, after it has printed a verb's help
+                outcome = Outcome(int(end.code or 0))
             except Exception as error:
                 number = received()
                 if number is not None:  # whatever a library that was called made of it
@@ -86,6 +88,9 @@ def main(argv: Sequence[str] | None = None) -> int:
                     outcome = _outcome(error, arguments)
                 else:
                     raise
+            if outcome.code > 128 and world.rank == 0:  # at once: a launcher that was told to stop may cut output off
+                print(f"parmlip: error: {outcome.message}", file=sys.stderr, flush=True)
+                logs.note(f"error: {outcome.message}")
         # signals that come from here on have their usual effect: nothing is left to lose
         outcomes = agree(outcome, comm=last_word)
     except BaseException as error:
@@ -98,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     last_word.Free()
     chosen = max(range(world.size), key=lambda rank: (outcomes[rank].weight, -rank))
     code, message = outcomes[chosen].code, outcomes[chosen].message
-    if world.rank == 0 and message:
+    if world.rank == 0 and message and outcome.code <= 128:
         where = "" if outcomes[0].message == message else f"rank {chosen}: "
         print(f"parmlip: error: {where}{message}", file=sys.stderr, flush=True)
         logs.note(f"error: {where}{message}")
@@ -351,7 +356,12 @@ def _template(arguments: list[str], comm: MPI.Comm) -> int:
     def work() -> list[str]:
         texts = {path.stem: path.read_text() for path in sorted(TEMPLATES.glob("*.toml"))}
         if options.name is None:
-            return [f"{name:<12} {text.splitlines()[0].removeprefix('# ')}" for name, text in texts.items()]
+            lines = [f"{name:<12} {text.splitlines()[0].removeprefix('# ')}" for name, text in texts.items()]
+            return [*lines, "keys         prints every table and key, its default and what is right"]
+        if options.name == "keys":
+            from parmlip.input_keys import key_reference
+
+            return key_reference()
         if options.name not in texts:
             raise ConfigError(f"unknown template '{options.name}'{suggestion(options.name, texts)}")
         path = options.output or Path(f"{options.name}.toml")
@@ -362,7 +372,8 @@ def _template(arguments: list[str], comm: MPI.Comm) -> int:
             raise ConfigError(f"{path} exists; choose another name with -o") from None
         except OSError as error:
             raise DataError(f"cannot write {path}: {error.strerror}") from None
-        return [f"{path} written; run it with: parmlip {path}"]
+        verb, behind = ("", "") if "[simulation]" in texts[options.name] else ("evaluate ", " STRUCTURES -o OUT.xyz")
+        return [f"{path} written; run it with: parmlip {verb}{path}{behind}"]
 
     _tell(comm, *on_root(comm, "writing the template", work))
     return 0

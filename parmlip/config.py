@@ -283,9 +283,9 @@ def _read_sweep(table: Any) -> dict[str, tuple[Any, ...]]:
 
 def _parse_override(text: str) -> tuple[str, Any]:
     dotted, sign, value = text.partition("=")
-    dotted, value = dotted.strip(), value.strip()
-    if not sign or "." not in dotted or not value:
-        raise ConfigError(f"--set {text}: must be table.key=value")
+    dotted, value = dotted.strip().replace('"', ""), value.strip()  # sweep."surrogate.total_degree" as in the file
+    if not sign or not dotted or not value or ("." not in dotted and value != "{}"):
+        raise ConfigError(f"--set {text}: must be table.key=value, or table={{}} to empty a table")
     try:
         parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
@@ -302,6 +302,9 @@ def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
     head, *rest = dotted.split(".")
     if head not in values:
         values[head] = {}
+    if not rest and value == {}:
+        values[head] = {}
+        return
     if head == "sweep":  # its own keys are dotted
         values[head][".".join(rest)] = value
         return

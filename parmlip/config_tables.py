@@ -179,7 +179,7 @@ class Surrogate:
     """[surrogate]: the basis of the linear model. Radial functions are those of ACE.jl."""
 
     kind: str = key("ace", choices=("ace",), later=("taylor",))
-    correlation_order: int = key(3, least=1, most=5)
+    correlation_order: int = key(3, least=1, most=4)
     total_degree: int = key(10, least=1)
     cutoff: float = key(5.5, above=0.0, most=20.0)  # angstrom
     r0: Literal["nearest"] | float = key("nearest", above=0.0)  # angstrom; "nearest": nearest-neighbour distance

@@ -102,6 +102,11 @@ def ace_basis(
             f"{nearest:.3f} A"
         )
     r0 = nearest if isinstance(surrogate.r0, str) else surrogate.r0
+    if surrogate.inner_cutoff * r0 >= surrogate.cutoff:
+        raise ConfigError(
+            f"[surrogate] inner_cutoff = {surrogate.inner_cutoff:g}: {surrogate.inner_cutoff:g} r0 = "
+            f"{surrogate.inner_cutoff * r0:.3f} A must be less than the cutoff {surrogate.cutoff:g} A"
+        )
     return ACEBasis(
         species=species,
         correlation_order=surrogate.correlation_order,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import time
 import tomllib
 from collections.abc import Callable, Mapping
@@ -283,14 +284,11 @@ def _open_output(
     exists = study.output.exists()
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other")
-    if exists and not overwrite and not resume:
+    _check_place(study)
+    if exists and not overwrite and not resume and not _is_begun(file):
         raise ConfigError(
             f"[run] output = {show(study.run.output)}: exists; use --overwrite, or --resume to go on with it"
         )
-    if study.output.is_dir():
-        raise ConfigError(f"[run] output = {show(study.run.output)}: is a directory")
-    if not study.output.parent.is_dir():
-        raise ConfigError(f"[run] output = {show(study.run.output)}: there is no directory {study.output.parent}")
     meta = {"input": study.text, "config": study.as_toml(), "ranks": ranks}
     if resume and exists:
         check_same(study, str(file.meta()["config"]))
@@ -301,6 +299,25 @@ def _open_output(
     check_chain(study, stages=stages)
     file.create({"version": parmlip.__version__, "commit": commit(), **meta})
     return set()
+
+
+def _check_place(study: Study) -> None:
+    """Raise `ConfigError` if the result file cannot be where the input wants it."""
+    where = f"[run] output = {show(study.run.output)}"
+    if study.output.is_dir():
+        raise ConfigError(f"{where}: is a directory")
+    if not study.output.parent.is_dir():
+        raise ConfigError(f"{where}: there is no directory {study.output.parent}")
+    if not os.access(study.output.parent, os.W_OK):
+        raise ConfigError(f"{where}: the directory {study.output.parent} is not writable")
+
+
+def _is_begun(file: ResultFile) -> bool:
+    """Whether it is a result file without any complete step: nothing is lost with it."""
+    try:
+        return not file.stages()
+    except DataError:
+        return False
 
 
 def _done_everywhere(study: Study, done: set[tuple[str, int | None]], stages: Mapping[str, Stage]) -> frozenset[str]:
@@ -385,6 +402,7 @@ def check(study: Study, comm: MPI.Comm, stages: Mapping[str, Stage] = STAGES) ->
     estimate: Callable[[Study, int], list[str]] = importlib.import_module("parmlip.stages").estimate
 
     def work() -> list[str]:
+        _check_place(study)
         check_chain(study, stages=stages)
         tasks = plan(study, stages)
         lines = ["the input is right; resolved:", "", study.as_toml()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -275,7 +276,6 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     fields = {
         "geometry_error": Field(geometry.error, "A", "||D u_ref - D u_sur||, stencil norm"),
         "geometry_norm": Field(geometry.reference_norm, "A", "||D u_ref||"),
-        "geometry_error_relative": Field(geometry.relative),
         "max_displacement_difference": Field(geometry.max_difference, "A"),
         "same_basin": Field(geometry.same_basin),
         "energy_reference": Field(energies["reference"], "eV", "E(u) - E(0)"),
@@ -285,6 +285,8 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         "displacement_surrogate": Field(np.linalg.norm(u_sur, axis=1), "A"),
         "displacement_difference": Field(np.linalg.norm(u_ref - u_sur, axis=1), "A"),
     }
+    if geometry.reference_norm > 0.0:  # by symmetry nothing may move
+        fields["geometry_error_relative"] = Field(geometry.relative)
     if of is not None and study.simulation.defects:
         centres = construct.defect_centres(study, study.simulation, of)
         fields["distance"] = Field(distances_to(cell, centres), "A", "of each site to the nearest defect")
@@ -346,12 +348,30 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
                 f"reference, {form}: {each / 1e3:.1f} kB a site, {total / 1e6:.0f} MB on each of {n_ranks} ranks, "
                 f"{pairs_per_site(cell, law.cutoff + MARGIN):.0f} pairs a site"
             )
+        if "surrogate" in study.relax.laws:
+            each = bytes_per_site(study.surrogate, cell, MARGIN, assembled=False)
+            lines.append(
+                f"surrogate, matrix-free Hessian: {each / 1e3:.1f} kB a site, "
+                f"{each * cell.n_sites / n_ranks / 1e6:.0f} MB on each of {n_ranks} ranks, "
+                f"{pairs_per_site(cell, study.surrogate.cutoff + MARGIN):.0f} pairs a site"
+            )
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        needed = bytes_per_site(law, cell, MARGIN, assembled=study.relax.hessian == "assembled") * cell.n_sites
+        if needed > memory:
+            lines.append(
+                f"WARNING: the relaxation needs {needed / 1e9:.0f} GB in all; this machine has {memory / 1e9:.0f} GB"
+            )
     if "training" in study.tables:
         sizes = [construct.supercell(study, t, of).n_sites for t in study.training]
-        rows = sum((t.samples + 1) * (1 + 3 * n) for t, n in zip(study.training, sizes, strict=True))
+        samples = [t.samples + 1 for t in study.training]
         if of is not None:
-            perfect = of[0].n_basis * int(np.prod(study.training[0].repeats))
-            rows += study.fit.homogeneous * (1 + 3 * perfect)
+            sizes.append(of[0].n_basis * int(np.prod(study.training[0].repeats)))
+            samples.append(study.fit.homogeneous)
+        d, weights = study.crystal.dimensions, study.fit.weights
+        rows = sum(
+            n * ((weights.energy > 0.0) + (weights.force > 0.0) * d * size + (weights.virial > 0.0) * d * (d + 1) // 2)
+            for n, size in zip(samples, sizes, strict=True)
+        )
         for point in study.points() or (None,):
             of_point = study if point is None else point.study
             n_basis = construct.ace_basis(of_point.surrogate, _species_of_tables(of_point), of).n_basis
@@ -439,7 +459,8 @@ def _equilibrium(
     if not modes.stable:
         logger.warning("the %s's state is not a minimum: lowest eigenvalue %.3e", which, modes.lowest[0])
     memory = (peak.growth() or 0) / cell.n_sites
-    logger.info("memory: %.1f kB a site (estimate %.1f)", memory / 1e3, estimate / 1e3)
+    if start_ad is None:  # later relaxations live in what the first one has left
+        logger.info("memory: %.1f kB a site (estimate %.1f)", memory / 1e3, estimate / 1e3)
     fields = {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "global site order"),
         "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),

@@ -120,7 +120,7 @@ BAD_VALUES = [
     ("training.weight=0", "[[training]] 1 weight = 0: must be greater than 0"),
     ("training.name=same", '[[training]] 2 name = "same": used twice'),
     ("surrogate.cutoff=0", "[surrogate] cutoff = 0: must be greater than 0"),
-    ("surrogate.correlation_order=9", "[surrogate] correlation_order = 9: must be at most 5"),
+    ("surrogate.correlation_order=9", "[surrogate] correlation_order = 9: must be at most 4"),
     ("surrogate.r0=20.0", "[surrogate] cutoff = 5.5: must be greater than inner_cutoff * r0 = 10"),
     ("fit.weights=balanced", '[fit] weights = "balanced": presets are not available in this version yet'),
     ("fit.weights={energy = 0.0, force = 0.0}", "[fit] weights: all are zero"),

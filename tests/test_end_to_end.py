@@ -91,7 +91,7 @@ def test_every_scalar_key_is_documented(serial):
     """Its last word, or the word without test_, stands in the README; details of basis and factors by their prefix."""
     readme = (Path(__file__).parent.parent / "README.md").read_text()
     for key in scalars(serial):
-        if ".values." in key or ".basis." in key or ".factors." in key:
+        if any(f".{group}." in key for group in ("values", "basis", "factors", "hyperparameters")):
             continue
         word = key.split(".")[-1].removeprefix("test_")
         words = {word, word.removesuffix("_per_atom")} if word.endswith("_per_atom") else {word}

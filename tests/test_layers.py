@@ -19,7 +19,7 @@ LAYERS = (
     ("io", "potentials"),
     ("mechanics",),
     ("fit", "analysis"),
-    ("report", "construct"),
+    ("report", "construct", "input_keys"),
     ("stages", "evaluate"),
     ("pipeline",),
     ("doctor",),

@@ -88,7 +88,7 @@ class Energy:
                 pair = self.domain.halo.global_m[[n, self.domain.site_p[p]]]
                 raise GeometryError(
                     f"sites {pair[0]} and {pair[1]} are {math.sqrt(square_p[p]):.4f} A apart; "
-                    f"the law is valid from {self.law.closest:.4f} A"
+                    f"the law is valid from {self.law.closest:.4f} A; move them apart or take another [reference]"
                 )
 
     def site_energies(self, u_nd: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from math import pi
 from pathlib import Path
+from typing import Protocol
 
 from mpi4py import MPI
 
 from parmlip.crystal.supercell import Supercell
-from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.eam import EAM
 
 # Bytes per pair: neighbour number, species and reference vector are kept; vectors, their change and that of the
@@ -29,12 +29,21 @@ def pairs_per_site(supercell: Supercell, reach: float) -> float:
     return density * ball
 
 
-def bytes_per_site(law: SiteLaw, supercell: Supercell, margin: float, *, assembled: bool) -> float:
+class Ranged(Protocol):
+    """What has a cutoff: a law, or the parameters of one to come."""
+
+    @property
+    def cutoff(self) -> float:
+        """Angstrom."""
+
+
+def bytes_per_site(law: Ranged, supercell: Supercell, margin: float, *, assembled: bool) -> float:
     """What a relaxation needs for each site, all ranks together, ghosts left out.
 
     Parameters
     ----------
-    law : SiteLaw
+    law : Ranged
+        An EAM law, or anything else with a cutoff, whose linearisation is then taken to be by complex step.
     supercell : Supercell
     margin : float
         Of the pair lists beyond the cutoff, angstrom.

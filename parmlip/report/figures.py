@@ -119,7 +119,8 @@ def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) ->
         if slope is not None:
             x = np.array([sweep.rmse[use].min() / 1.25, sweep.rmse[use].max() * 1.25])
             axes.plot(x, slope.at(x), color=colour)
-            name += f": slope {slope.slope:.2f}" + (f" $\\pm$ {slope.standard_error:.2f}" if slope.n > 2 else "")
+            low, high = slope.interval()
+            name += f": slope {slope.slope:.2f} (95 %: {low:.2f} to {high:.2f})"
         if use.any():
             axes.plot(sweep.rmse[use], error[use], marker, color=colour, markersize=7, markeredgecolor="white")
             width = 1.6 if slope is not None else 0.0

@@ -24,6 +24,9 @@ QUANTITIES: Final[Mapping[str, str]] = {
 # What the theory of the matching conditions says about errors against force errors (energy: if eps^E ~ (eps^F)^2).
 THEORY: Final[Mapping[str, int]] = {"geometry_error": 1, "energy_error": 2}
 
+# Force errors must differ by this factor before a slope is fitted to them.
+SPREAD: Final = 1.5
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -37,9 +40,12 @@ class Sweep:
     errors: dict[str, RealArray]  # (n,) by quantity of the compare stage, NaN where it is missing
 
     def slope(self, quantity: str) -> Slope | None:
-        """Fitted slope of log(error) against log(force RMSE), without other basins; None if there are no two points."""
+        """Fitted slope of log(error) against log(force RMSE), without other basins.
+
+        None where it would say nothing: fewer than three points, or force errors that hardly differ.
+        """
         use = self.usable(quantity)
-        if len(np.unique(self.rmse[use])) < 2:
+        if len(np.unique(self.rmse[use])) < 3 or self.rmse[use].max() < SPREAD * self.rmse[use].min():
             return None
         return fit_slope(self.rmse[use], self.errors[quantity][use])
 

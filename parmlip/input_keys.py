@@ -1,0 +1,47 @@
+"""Every table and key of the input in words, from the dataclasses themselves."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from parmlip.config_schema import plain, toml_value
+from parmlip.config_tables import LATTICE_SLOTS, TABLES, Defect
+from parmlip.crystal.defects import DUMBBELLS, OFFSETS
+
+
+def key_reference() -> list[str]:
+    """Lines of text: a block for each table, a line for each key."""
+    lines: list[str] = []
+    for name, kind in TABLES.items():
+        header = f"[[{name}]]" if name == "training" else f"[{name}]"
+        lines += [header + " " + (kind.__doc__ or "").strip().splitlines()[0].partition(": ")[2], *_keys(kind), ""]
+    lines += ["members of defects, { kind = ..., at = ... }: coordinates in units of the conventional cell vectors"]
+    lines += [*_keys(Defect), "  named sites: " + "; ".join(_sites()), ""]
+    return [*lines, '[sweep] "table.key" = [values]: the stages that depend on the key are done for every value']
+
+
+def _sites() -> list[str]:
+    """Interstitial sites by lattice."""
+    return [f"{name} " + " ".join([*OFFSETS.get(name, ()), *DUMBBELLS.get(name, ())]) for name in LATTICE_SLOTS]
+
+
+def _keys(kind: Any) -> list[str]:
+    lines = []
+    for field in dataclasses.fields(kind):
+        about = field.metadata
+        required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        default = "required" if required else "{}" if field.default is dataclasses.MISSING else _shown(field.default)
+        words = [str(about["about"])] if about.get("about") else []
+        if about.get("choices"):
+            words.append("one of " + " ".join(about["choices"]))
+        bounds = {"greater than": about.get("above"), "at least": about.get("least"), "at most": about.get("most")}
+        words += [f"{what} {bound:g}" for what, bound in bounds.items() if bound is not None]
+        lines.append(f"  {field.name:<20} {default:<30} {'; '.join(words)}".rstrip())
+    return lines
+
+
+def _shown(default: Any) -> str:
+    if default is None:
+        return "-"
+    return toml_value(plain(default))
