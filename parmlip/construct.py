@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -146,3 +147,10 @@ def type_weights(study: Study) -> dict[str, float | dict[str, float]]:
     if "dataset" in study.tables:
         return {kind: asdict(weights) for kind, weights in study.dataset.weights.items()}
     return {t.name or f"training-{i + 1}": t.weight for i, t in enumerate(study.training)}
+
+
+def species_of_tables(study: Study) -> tuple[str, ...]:
+    """All species of the input, sorted, so that the surrogate's order does not depend on that of the tables."""
+    tables: list[Any] = [*study.tables.get("training", ()), study.tables.get("simulation")]
+    added = {d.species for t in tables if t is not None for d in t.defects if d.species}
+    return tuple(sorted({*(study.crystal.species if "crystal" in study.tables else ()), *added}))

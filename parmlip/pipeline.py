@@ -399,7 +399,7 @@ def check(study: Study, comm: MPI.Comm, stages: Mapping[str, Stage] = STAGES) ->
     Collective on ``comm``: rank 0 works.
     """
     # By all ranks: the import starts PETSc, which is collective.
-    estimate: Callable[[Study, int], list[str]] = importlib.import_module("parmlip.stages").estimate
+    estimate: Callable[[Study, int], list[str]] = importlib.import_module("parmlip.estimate").estimate
 
     def work() -> list[str]:
         _check_place(study)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -38,8 +37,8 @@ from parmlip.io.equilibria import relaxed_structures
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import UnitCell
-from parmlip.mechanics.energy import MARGIN, Energy
-from parmlip.mechanics.memory import PeakMemory, bytes_per_site, pairs_per_site
+from parmlip.mechanics.energy import Energy
+from parmlip.mechanics.memory import PeakMemory, bytes_per_site
 from parmlip.mechanics.relax import bulk_green, relax
 from parmlip.mechanics.stability import stability
 from parmlip.numerics.regression import Constraints
@@ -321,64 +320,6 @@ def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     return {"files": Field(files)}
 
 
-def estimate(study: Study, n_ranks: int) -> list[str]:
-    """What the input asks for: sites, memory, size of the fit. Local; nothing large is allocated."""
-    lines = []
-    if "dataset" in study.tables:
-        training, test, keys = construct.labelled_structures(study)
-        counts = {"training": counts_by_type(training), **({"test": counts_by_type(test)} if test else {})}
-        lines += [f"data set: {keys}", *counts_table(counts)]
-        nearest = nearest_distance(training + test, study.dataset.closest, comm=MPI.COMM_SELF)
-        for point in study.points() or (None,):
-            of_point = study if point is None else point.study
-            n_basis = construct.ace_basis(of_point.surrogate, species_of(training, test), None, nearest).n_basis
-            lines.append(f"fit: {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
-    if "reference" not in study.tables:
-        return lines
-    law = construct.reference_law(study)
-    of = construct.lattice(study, law) if study.crystal.lattice is not None else None
-    lines += [] if of is None else [f"lattice constant {of[1]:.8f} A"]
-    if "simulation" in study.tables:
-        cell = construct.supercell(study, study.simulation, of)
-        lines.append(f"simulation cell: {cell.n_sites} sites")
-        for assembled, form in ((False, "matrix-free Hessian"), (True, "assembled Hessian")):
-            each = bytes_per_site(law, cell, MARGIN, assembled=assembled)
-            total = each * cell.n_sites / n_ranks
-            lines.append(
-                f"reference, {form}: {each / 1e3:.1f} kB a site, {total / 1e6:.0f} MB on each of {n_ranks} ranks, "
-                f"{pairs_per_site(cell, law.cutoff + MARGIN):.0f} pairs a site"
-            )
-        if "surrogate" in study.relax.laws:
-            each = bytes_per_site(study.surrogate, cell, MARGIN, assembled=False)
-            lines.append(
-                f"surrogate, matrix-free Hessian: {each / 1e3:.1f} kB a site, "
-                f"{each * cell.n_sites / n_ranks / 1e6:.0f} MB on each of {n_ranks} ranks, "
-                f"{pairs_per_site(cell, study.surrogate.cutoff + MARGIN):.0f} pairs a site"
-            )
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        needed = bytes_per_site(law, cell, MARGIN, assembled=study.relax.hessian == "assembled") * cell.n_sites
-        if needed > memory:
-            lines.append(
-                f"WARNING: the relaxation needs {needed / 1e9:.0f} GB in all; this machine has {memory / 1e9:.0f} GB"
-            )
-    if "training" in study.tables:
-        sizes = [construct.supercell(study, t, of).n_sites for t in study.training]
-        samples = [t.samples + 1 for t in study.training]
-        if of is not None:
-            sizes.append(of[0].n_basis * int(np.prod(study.training[0].repeats)))
-            samples.append(study.fit.homogeneous)
-        d, weights = study.crystal.dimensions, study.fit.weights
-        rows = sum(
-            n * ((weights.energy > 0.0) + (weights.force > 0.0) * d * size + (weights.virial > 0.0) * d * (d + 1) // 2)
-            for n, size in zip(samples, sizes, strict=True)
-        )
-        for point in study.points() or (None,):
-            of_point = study if point is None else point.study
-            n_basis = construct.ace_basis(of_point.surrogate, _species_of_tables(of_point), of).n_basis
-            lines.append(f"fit: {rows} rows, {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
-    return lines
-
-
 def _crystal(study: Study, results: Results) -> Crystal | None:
     """Lattice and lattice constant as `build` found them; None for a structure file. Collective."""
     if "crystal" not in study.tables or study.crystal.lattice is None:
@@ -400,19 +341,12 @@ def _nearest_distance(study: Study, results: Results) -> float | None:
 def _species(study: Study, results: Results) -> tuple[str, ...]:
     """Species of the surrogate: those of the data set, or of the input's tables. Collective."""
     if "dataset" not in study.tables:
-        return _species_of_tables(study)
+        return construct.species_of_tables(study)
     species = tuple(results.read("label", "species"))
-    unknown = [symbol for symbol in _species_of_tables(study) if symbol not in species]
+    unknown = [symbol for symbol in construct.species_of_tables(study) if symbol not in species]
     if unknown:
         raise ConfigError(f"{', '.join(unknown)} of [crystal] or [simulation] is not in the data set: {species}")
     return species
-
-
-def _species_of_tables(study: Study) -> tuple[str, ...]:
-    """All species of the input, sorted, so that the surrogate's order does not depend on that of the tables."""
-    tables: list[Any] = [*study.tables.get("training", ()), study.tables.get("simulation")]
-    added = {d.species for t in tables if t is not None for d in t.defects if d.species}
-    return tuple(sorted({*(study.crystal.species if "crystal" in study.tables else ()), *added}))
 
 
 def _bulk_fields(law: SiteLaw, of: Crystal, study: Study) -> Fields:

@@ -55,7 +55,9 @@ def stage(name, values):
 
 
 dummy = types.ModuleType("parmlip.stages")
-dummy.estimate = lambda study, n_ranks: ["memory: little"]
+estimates = types.ModuleType("parmlip.estimate")
+estimates.estimate = lambda study, n_ranks: ["memory: little"]
+sys.modules["parmlip.estimate"] = estimates
 dummy.build = stage("build", lambda study, results: {"n_sites": 53, "x": np.arange(6.0).reshape(2, 3)})
 dummy.reference = stage("reference", lambda study, results: {"energy": float(results.read("build", "x").sum())})
 dummy.label = stage("label", lambda study, results: {"forces": results.read("build", "x") * 1.1})

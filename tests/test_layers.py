@@ -20,7 +20,7 @@ LAYERS = (
     ("mechanics",),
     ("fit", "analysis"),
     ("report", "construct", "input_keys"),
-    ("stages", "evaluate"),
+    ("stages", "evaluate", "estimate"),
     ("pipeline",),
     ("doctor",),
     ("cli", "__main__"),

@@ -134,7 +134,8 @@ def relax(
     record(0.0, 0)
     while state.max_force > settings.force_tolerance:
         if len(history) > settings.max_iterations:
-            raise _failed(what, f"after {settings.max_iterations} iterations", ended(False), settings.force_tolerance)
+            problem = f"not converged after {settings.max_iterations} iterations ([relax] max_iterations)"
+            raise _failed(what, problem, ended(False), settings.force_tolerance)
         s_nd, inner, indefinite = direction(state, settings.force_tolerance)
         if indefinite:
             logger.info("negative curvature after %d inner iterations", inner)
@@ -186,7 +187,7 @@ def _centred(energy: Energy, s_nd: FloatArray) -> FloatArray:
 
 def _failed(what: str, problem: str, result: Equilibrium, force_tolerance: float) -> ConvergenceError:
     return ConvergenceError(
-        f"{what}: {problem}; the largest force is {result.max_force:.3e} eV/A (tolerance {force_tolerance:.1e}), "
+        f"{what}: {problem}; the largest force is {result.max_force:.3e} eV/A (force_tolerance {force_tolerance:.1e}), "
         f"the energy difference {result.energy:.9g} eV",
         result,
     )

@@ -156,7 +156,10 @@ def test_the_mean_displacement_of_the_start_is_kept():
 def test_too_few_iterations_raise_with_numbers_and_the_state_reached(settings, comm):
     law, supercell, _ = with_defects("W-EAM4", "bcc", (3, 3, 3), [Vacancy(at=(0, 0, 0))])
     energy = Energy(law, supercell, comm=comm)
-    message = r"relaxing the cell: after 2 iterations; the largest force is \d\.\d{3}e-\d\d eV/A \(tolerance 1\.0e-10\)"
+    message = (
+        r"relaxing the cell: not converged after 2 iterations \(\[relax\] max_iterations\); "
+        r"the largest force is \d\.\d{3}e-\d\d eV/A \(force_tolerance 1\.0e-10\)"
+    )
     with pytest.raises(ConvergenceError, match=message) as caught:
         relax(energy, start(energy), replace(settings, max_iterations=2), what="relaxing the cell")
     result = caught.value.result
