@@ -1,18 +1,25 @@
-"""Bond-order laws of Tersoff's form: the attraction of a bond is weakened by the other neighbours of the site."""
+"""Bond-order laws of Tersoff's form: the attraction of a bond is weakened by the other neighbours of the site.
+
+The site energy is half the bonds of the site, with the site's own b_ij; one species.
+
+References
+----------
+Tersoff, Phys. Rev. B 38, 9902 (1988), eq. (1) to (3); Kumagai, Izumi, Hara, Sakai, Comput. Mater. Sci. 39, 457 (2007),
+for the modified form.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from parmlip.errors import ConfigError
-from parmlip.potentials.base import BlockPattern, Environments, FloatArray, IntArray
-from parmlip.potentials.dense_sites import assembled, tangent_of
+from parmlip.potentials.dense_sites import DenseSiteLaw, SiteKernels
 from parmlip.potentials.kernels import bond_order as kernels
 from parmlip.potentials.kernels.bond_order import Constants
 
+KERNELS: Final = SiteKernels(kernels.site_energies, kernels.site_gradients, kernels.site_hessians)
 EXPONENTS: Final = ("lammps", "published")  # exp[(alpha x)^m] and exp[alpha x^m], x = r_ij - r_ik
 
 
@@ -84,56 +91,7 @@ SI_TERSOFF1989: Final = Parameters(
 CONSTANT_SETS: Final = MappingProxyType({"Si-PPM2017": SI_PPM2017, "Si-Tersoff1989": SI_TERSOFF1989})
 
 
-@dataclass(frozen=True)
-class BondOrder:
-    """A bond-order law of one species. The site energy is half the bonds of the site, with the site's own b_ij.
-
-    References
-    ----------
-    Tersoff, Phys. Rev. B 38, 9902 (1988), eq. (1) to (3); Kumagai, Izumi, Hara, Sakai, Comput. Mater. Sci. 39, 457
-    (2007), for the modified form.
-    """
-
-    species: tuple[str, ...]
-    cutoff: float  # angstrom
-    constants: Constants
-    name: str
-    citation: str
-    closest: float = 0.0  # angstrom
-
-    def site_energies(self, environments: Environments) -> FloatArray:
-        """Site energies V_n, shape (n,), eV."""
-        e = environments
-        energies: FloatArray = kernels.site_energies(e.first_n, e.r_pc, e.species_n, e.species_p, self.constants)
-        return energies
-
-    def site_gradients(self, environments: Environments) -> tuple[FloatArray, FloatArray]:
-        """Site energies V_n (n,), eV, and dV_n / dr_pc (n_pairs, 3), eV / angstrom; exactly zero beyond the cutoff."""
-        e = environments
-        energies, g_pc = kernels.site_gradients(e.first_n, e.r_pc, e.species_n, e.species_p, self.constants)
-        return energies, g_pc
-
-    def hessian_blocks(self, environments: Environments, site_p: IntArray, pattern: BlockPattern) -> FloatArray:
-        """Sum of all site Hessians as blocks on `pattern`, shape (n_blocks, 3, 3), eV / angstrom^2.
-
-        Complex `r_pc` give complex blocks: one more derivative by complex step.
-
-        Raises
-        ------
-        GeometryError
-            The pattern lacks a block: its pair list was shorter than twice the cutoff.
-        """
-        e = environments
-        dense = kernels.site_hessians(e.first_n, e.r_pc, e.species_n, e.species_p, self.constants)
-        return assembled(dense, site_p, pattern, self.name, self.cutoff)
-
-    def linearised(self, environments: Environments) -> Callable[[FloatArray], FloatArray]:
-        """The map dr_pc -> dg_pc at these environments by the dense Hessians of the sites (9 m^2 numbers each)."""
-        e = environments
-        return tangent_of(kernels.site_hessians(e.first_n, e.r_pc, e.species_n, e.species_p, self.constants))
-
-
-def bond_order(parameters: Parameters, name: str = "bond order", exponent: str = "lammps") -> BondOrder:
+def bond_order(parameters: Parameters, name: str = "bond order", exponent: str = "lammps") -> DenseSiteLaw:
     """A law from its constants.
 
     Parameters
@@ -161,10 +119,10 @@ def bond_order(parameters: Parameters, name: str = "bond order", exponent: str =
         c.modified, c.A, c.B, c.lambda1, c.lambda2, c.shift, c.beta, c.eta, c.delta, s, c.m, c.R - c.D, c.R + c.D,
         c.angular,
     )  # fmt: skip
-    return BondOrder((c.species,), c.R + c.D, constants, name, c.citation)
+    return DenseSiteLaw((c.species,), c.R + c.D, constants, KERNELS, name, c.citation)
 
 
-def builtin(name: str, exponent: str = "lammps") -> BondOrder:
+def builtin(name: str, exponent: str = "lammps") -> DenseSiteLaw:
     """A law from its published constants: Si-PPM2017, Si-Tersoff1989.
 
     Raises

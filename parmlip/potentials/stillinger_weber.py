@@ -1,8 +1,13 @@
-"""Stillinger-Weber laws: pairs and the angles between them."""
+"""Stillinger-Weber laws of one or several species: half the pair functions and all angles at the site.
+
+References
+----------
+Stillinger, Weber, Phys. Rev. B 31, 5262 (1985), eqs. 2.3 to 2.6.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
@@ -10,8 +15,7 @@ from typing import Final
 import numpy as np
 
 from parmlip.errors import ConfigError
-from parmlip.potentials.base import BlockPattern, Environments, FloatArray, IntArray
-from parmlip.potentials.dense_sites import assembled, tangent_of
+from parmlip.potentials.dense_sites import DenseSiteLaw, SiteKernels
 from parmlip.potentials.kernels import stillinger_weber as kernels
 from parmlip.potentials.kernels.stillinger_weber import Tables
 
@@ -36,65 +40,16 @@ class Triplet:
     q: float
 
 
+KERNELS: Final = SiteKernels(kernels.site_energies, kernels.site_gradients, kernels.site_hessians)
 SILICON: Final = Triplet(2.1683, 2.0951, 1.80, 21.0, 1.20, -1 / 3, 7.049556277, 0.6022245584, 4.0, 0.0)
 CITATION: Final = "Stillinger, Weber, Phys. Rev. B 31, 5262 (1985)"
 # The paper's 50 kcal/mol is read as 2.1683 eV by LAMMPS and matscipy, 2.1682 by KIM models, 2.1675 by QUIP and JuLIP.
 EPSILON: Final = MappingProxyType({"Si-SW": 2.1683, "Si-SW-2.1682": 2.1682, "Si-SW-2.1675": 2.1675})
 
 
-@dataclass(frozen=True)
-class StillingerWeber:
-    """A Stillinger-Weber law of one or several species.
-
-    The site energy is half the pair functions and all angles at the site (eqs. 2.3 to 2.6 of the paper).
-
-    References
-    ----------
-    Stillinger, Weber, Phys. Rev. B 31, 5262 (1985).
-    """
-
-    species: tuple[str, ...]
-    cutoff: float  # angstrom
-    tables: Tables
-    name: str
-    citation: str = CITATION
-    closest: float = 0.0  # angstrom
-
-    def site_energies(self, environments: Environments) -> FloatArray:
-        """Site energies V_n, shape (n,), eV."""
-        e = environments
-        energies: FloatArray = kernels.site_energies(e.first_n, e.r_pc, e.species_n, e.species_p, self.tables)
-        return energies
-
-    def site_gradients(self, environments: Environments) -> tuple[FloatArray, FloatArray]:
-        """Site energies V_n (n,), eV, and dV_n / dr_pc (n_pairs, 3), eV / angstrom; exactly zero beyond the cutoff."""
-        e = environments
-        energies, g_pc = kernels.site_gradients(e.first_n, e.r_pc, e.species_n, e.species_p, self.tables)
-        return energies, g_pc
-
-    def hessian_blocks(self, environments: Environments, site_p: IntArray, pattern: BlockPattern) -> FloatArray:
-        """Sum of all site Hessians as blocks on `pattern`, shape (n_blocks, 3, 3), eV / angstrom^2.
-
-        Complex `r_pc` give complex blocks: one more derivative by complex step.
-
-        Raises
-        ------
-        GeometryError
-            The pattern lacks a block: its pair list was shorter than twice the cutoff.
-        """
-        e = environments
-        dense = kernels.site_hessians(e.first_n, e.r_pc, e.species_n, e.species_p, self.tables)
-        return assembled(dense, site_p, pattern, self.name, self.cutoff)
-
-    def linearised(self, environments: Environments) -> Callable[[FloatArray], FloatArray]:
-        """The map dr_pc -> dg_pc at these environments by the dense Hessians of the sites (9 m^2 numbers each)."""
-        e = environments
-        return tangent_of(kernels.site_hessians(e.first_n, e.r_pc, e.species_n, e.species_p, self.tables))
-
-
 def stillinger_weber(
     species: tuple[str, ...], triplets: Mapping[tuple[str, str, str], Triplet], name: str = "Stillinger-Weber"
-) -> StillingerWeber:
+) -> DenseSiteLaw:
     """A law from the constants of all ordered triplets (centre, neighbour, neighbour).
 
     As in LAMMPS: the triplet (i, j, k) has epsilon, lambda and the angle, gamma, sigma and a are those of the pairs
@@ -129,10 +84,10 @@ def stillinger_weber(
                 if strength_stu[i, j, k] != strength_stu[i, k, j] or cosine_stu[i, j, k] != cosine_stu[i, k, j]:
                     raise ConfigError(f"{name}: the constants of {s} {t} {u} and {s} {u} {t} differ")
     tables = Tables._make([*pair_kst, strength_stu, cosine_stu])
-    return StillingerWeber(species, float(tables.cutoff_st.max()), tables, name)
+    return DenseSiteLaw(species, float(tables.cutoff_st.max()), tables, KERNELS, name, CITATION)
 
 
-def builtin(name: str) -> StillingerWeber:
+def builtin(name: str) -> DenseSiteLaw:
     """Silicon with one of the published values of epsilon: Si-SW (2.1683 eV), Si-SW-2.1682, Si-SW-2.1675.
 
     Raises
