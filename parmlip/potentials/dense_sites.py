@@ -10,7 +10,6 @@ from parmlip.errors import GeometryError
 from parmlip.potentials.base import BlockPattern, Environments, FloatArray, IntArray
 from parmlip.potentials.kernels.triplets import apply_site_hessians, scatter_site_hessians
 
-
 # first_k, pair_k: pairs within the cutoff by centre; first_x, h_x: the (m, m, 3, 3) Hessians, flat.
 DenseHessians = tuple[IntArray, IntArray, IntArray, FloatArray]
 
