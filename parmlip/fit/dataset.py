@@ -46,6 +46,7 @@ class Dataset:
         references = {c.reference.key: c.reference.positions_ac for c in cs if c.reference is not None}
         order = {key: number for number, key in enumerate(references)}
         weight_names = sorted({name for of in self.labels for name in of.weights})
+        sigma_names = sorted({name for of in self.labels for name in of.sigmas})
         return {
             "names": [c.name for c in cs],
             "species": [symbol for c in cs for symbol in c.species],
@@ -67,6 +68,8 @@ class Dataset:
             "force_weights": np.concatenate([
                 np.ones(c.n_sites) if of.force_weight_a is None else of.force_weight_a
                 for c, of in zip(cs, self.labels, strict=True)]) if cs else np.zeros(0),
+            "sigma_names": sigma_names,
+            "sigmas": np.array([[of.sigmas.get(name, 0.0) for name in sigma_names] for of in self.labels]),
             "weight_names": weight_names,
             "weights": np.array([[of.weights.get(name, 1.0) for name in weight_names] for of in self.labels]),
         }  # fmt: skip
@@ -106,6 +109,7 @@ class Dataset:
                     virial_cc=arrays["virial"][i] if arrays["has_virial"][i] else None,
                     weights=dict(zip(arrays["weight_names"], arrays["weights"][i].tolist(), strict=True)),
                     force_weight_a=None if (weight_a == 1.0).all() else weight_a,
+                    sigmas=_named(arrays, "sigma", i),
                 )
             )
         return cls(tuple(configurations), tuple(labels))
@@ -131,6 +135,13 @@ def labelled(law: SiteLaw, configurations: Sequence[Configuration], *, comm: MPI
     return Dataset(
         tuple(configurations), tuple(parts[i % comm.size][i // comm.size] for i in range(len(configurations)))
     )
+
+
+def _named(arrays: Mapping[str, Any], what: str, i: int) -> dict[str, float]:
+    """Row i of named numbers; files of earlier versions may not have them."""
+    if f"{what}_names" not in arrays:
+        return {}
+    return dict(zip(arrays[f"{what}_names"], arrays[f"{what}s"][i].tolist(), strict=True))
 
 
 def _stacked(arrays: list[Any]) -> Any:

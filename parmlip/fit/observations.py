@@ -77,6 +77,8 @@ class Labels:
         default_factory=dict
     )  # by observation, multiply squared residuals; 1 if absent
     force_weight_a: RealArray | None = None  # (n_sites,) likewise, 0 leaves a force out; None: all are 1
+    # by observation, standard deviation of the noise of the labels (eV, eV / angstrom); what is not named is exact
+    sigmas: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def observed_a(self) -> NDArray[np.bool_] | slice:

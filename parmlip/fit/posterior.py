@@ -1,11 +1,21 @@
-"""What the posterior of the coefficients says about predictions: draws, standard deviations of energies and forces."""
+"""What a fit leaves open: draws of coefficients, standard deviations of energies and forces, their calibration."""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import dataclass
+
 import numpy as np
+import scipy.optimize
+from mpi4py import MPI
 
 from parmlip.errors import DataError
-from parmlip.fit.observations import Evaluation, RealArray
+from parmlip.fit.dataset import Dataset
+from parmlip.fit.observations import Evaluation, LinearBasis, RealArray
+from parmlip.fit.prediction import Prediction
+from parmlip.parallel.comm import in_step
+
+logger = logging.getLogger(__name__)
 
 
 def draws(coefficients_k: RealArray, covariance_factor: RealArray, n_draws: int, seed: int) -> RealArray:
@@ -30,10 +40,126 @@ def deviations(evaluation: Evaluation, covariance_factor: RealArray) -> tuple[fl
     """Standard deviation of the energy, eV, and of every force component (n_sites, 3), eV / angstrom.
 
     Of what the coefficients leave open, |row L|, without the noise of the observations; the energy against the
-    configuration's reference state if it has one.
+    configuration's reference state if it has one. For n draws L is their deviations from the fit over sqrt(n), as
+    columns.
     """
     energy_k, force_nck, _ = evaluation.design
     energy = float(np.linalg.norm((energy_k - evaluation.reference_energy_k) @ covariance_factor))
     n = len(force_nck)
     rows = force_nck.reshape(3 * n, -1)
     return energy, np.asarray(np.linalg.norm(rows @ covariance_factor, axis=1).reshape(n, 3))
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """Standard deviations in the order of a `Prediction`, uncalibrated, with the known noise of the labels."""
+
+    energy_o: RealArray  # (n_energies,) eV
+    force_o: RealArray  # (n_forces,) eV / angstrom
+    energy_noise_o: RealArray  # (n_energies,) eV; 0 where the labels are taken as exact
+    force_noise_o: RealArray
+    energy_configuration_o: RealArray  # (n_energies,) number of the configuration
+    force_configuration_o: RealArray
+
+
+def spread(basis: LinearBasis, dataset: Dataset, factor_km: RealArray, *, comm: MPI.Comm) -> Spread:
+    """Standard deviations |row L| of what a data set labels, L = `factor_km`.
+
+    Collective on ``comm``. Rank r makes the rows of the configurations r, r + size, ...; the same on every rank, and on
+    any number of them.
+    """
+    mine = {}
+    references: dict[bytes, RealArray] = {}
+    with in_step(comm, "spread of the predictions"):
+        for number in range(comm.rank, len(dataset), comm.size):
+            evaluation = Evaluation(basis, dataset.configurations[number], references)
+            mine[number] = deviations(evaluation, factor_km)
+    found = {number: value for part in comm.allgather(mine) for number, value in part.items()}
+    energy, force, energy_noise, force_noise, energy_of, force_of = [], [], [], [], [], []
+    for number, (c, labels) in enumerate(zip(dataset.configurations, dataset.labels, strict=True)):
+        if labels.energy is not None:
+            energy.append(found[number][0])
+            energy_noise.append(labels.sigmas.get("energy", 0.0))
+            energy_of.append(number)
+        if labels.forces_ac is not None:
+            components = found[number][1][labels.observed_a, : c.dimension].reshape(-1)
+            force.append(components)
+            force_noise.append(np.full(len(components), labels.sigmas.get("force", 0.0)))
+            force_of.append(np.full(len(components), number))
+    return Spread(
+        np.array(energy), _joined(force), np.array(energy_noise), _joined(force_noise),
+        np.array(energy_of), _joined(force_of),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a spread is multiplied by, and how often the errors of a test set then lie within it.
+
+    Coverage is that of configurations which were not calibrated on: the even ones by the scale of the odd ones, and the
+    other way round. NaN where there is nothing to look at.
+    """
+
+    energy_scale: float
+    force_scale: float
+    energy_coverage_1sigma: float
+    energy_coverage_2sigma: float
+    force_coverage_1sigma: float
+    force_coverage_2sigma: float
+
+
+def calibrated(prediction: Prediction, found: Spread) -> Calibration:
+    """The scales that make the errors of a test set as large as their bars, and the coverage.
+
+    Scale s of energies and of forces: the maximum of the likelihood of errors ~ N(0, s^2 spread^2 + noise^2). Where all
+    labels have known noise it is at least 1: noise then hides smaller errors.
+    """
+    scales: list[float] = []
+    coverages: list[float] = []
+    for error_o, spread_o, noise_o, of_o in (
+        (prediction.energy_o - prediction.energy_reference_o, found.energy_o, found.energy_noise_o,
+         found.energy_configuration_o),
+        (prediction.force_o - prediction.force_reference_o, found.force_o, found.force_noise_o,
+         found.force_configuration_o),
+    ):  # fmt: skip
+        scales.append(scale_of(error_o, spread_o, noise_o))
+        coverages += _coverage(error_o, spread_o, noise_o, of_o % 2 == 0)
+    return Calibration(*scales, *coverages)
+
+
+def scale_of(error_o: RealArray, spread_o: RealArray, noise_o: RealArray) -> float:
+    """The most likely s for errors ~ N(0, s^2 spread^2 + noise^2); 1 where nothing tells it."""
+    use = spread_o > 0.0  # by symmetry some components vanish for every member
+    error2, spread2, noise2 = error_o[use] ** 2, spread_o[use] ** 2, noise_o[use] ** 2
+    if not len(error2) or not error2.any():
+        return 1.0
+    if not noise2.any():
+        return float(np.sqrt(np.mean(error2 / spread2)))
+
+    def cost(log_s: float) -> float:
+        variance = np.exp(2.0 * log_s) * spread2 + noise2
+        return float(np.sum(np.log(variance) + error2 / variance))
+
+    grid = np.linspace(np.log(1e-2), np.log(1e4), 281)
+    best = int(np.argmin([cost(x) for x in grid]))
+    around = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
+    s = float(np.exp(scipy.optimize.minimize_scalar(cost, bounds=around, method="bounded").x))
+    return max(s, 1.0) if noise2.all() else s
+
+
+def _coverage(error_o: RealArray, spread_o: RealArray, noise_o: RealArray, even_o: RealArray) -> tuple[float, float]:
+    """Parts of the errors within one and two standard deviations, each half by the scale of the other."""
+    if not len(error_o) or even_o.all() or not even_o.any():
+        return np.nan, np.nan
+    within = np.zeros(2)
+    for here in (even_o, ~even_o):
+        s = scale_of(error_o[~here], spread_o[~here], noise_o[~here])
+        size = np.abs(error_o[here])
+        bar = np.sqrt((s * spread_o[here]) ** 2 + noise_o[here] ** 2) + 1e-12 * np.max(size, initial=0.0)
+        within += [np.count_nonzero(size <= bar), np.count_nonzero(size <= 2.0 * bar)]
+    one, two = within / len(error_o)
+    return float(one), float(two)
+
+
+def _joined(parts: list[RealArray]) -> RealArray:
+    return np.concatenate(parts) if parts else np.zeros(0)

@@ -258,6 +258,8 @@ class LeastSquaresResult:
     diagonal: FloatArray  # (min(n_rows, n_columns),) |R_jj| of the (scaled) columns, decreasing to 1e-8
     n_rows: int
     tolerance: float
+    # (n_columns, rank), L with L L^T the inverse of A^T A on the directions kept; None if it was not asked for
+    inverse_factor: FloatArray | None = None
 
     @property
     def condition(self) -> float:
@@ -265,7 +267,9 @@ class LeastSquaresResult:
         return float(self.diagonal[0] / self.diagonal[self.rank - 1]) if self.rank else 1.0
 
 
-def solve_rrqr(factor: RFactor, tolerance: float, column_scaling: bool = True) -> LeastSquaresResult:
+def solve_rrqr(
+    factor: RFactor, tolerance: float, column_scaling: bool = True, inverse: bool = False
+) -> LeastSquaresResult:
     """Least squares by rank-revealing (column-pivoted) QR of the small triangular factor.
 
     With A = rows, D the column norms (or 1), A D^-1 P = Q [R11 R12; 0 R22], the rank r is the number of diagonal
@@ -281,6 +285,8 @@ def solve_rrqr(factor: RFactor, tolerance: float, column_scaling: bool = True) -
         of the factorisation, n_columns * 2.2e-16.
     column_scaling : bool
         Scale columns to unit norm first. On the raw matrix 1e-6 truncates the rank to 10-40.
+    inverse : bool
+        Keep `inverse_factor`, of n_columns x rank numbers.
 
     Raises
     ------
@@ -306,6 +312,11 @@ def solve_rrqr(factor: RFactor, tolerance: float, column_scaling: bool = True) -
     scaled = np.empty(n)
     scaled[pivots] = _least_norm(pivoted[:rank], projected[:rank])
     coefficients = scaled / scale
+    inverse_factor = None
+    if inverse:
+        inverse_factor = np.empty((n, rank))
+        inverse_factor[pivots] = _least_norm(pivoted[:rank], np.eye(rank))
+        inverse_factor /= scale[:, None]
     if factor.n_rows < n:
         logger.warning("fewer rows (%d) than columns (%d): taking the solution of least norm", factor.n_rows, n)
     logger.info("least squares: %d rows, %d columns, rank %d at tolerance %.1e", factor.n_rows, n, rank, tolerance)
@@ -319,11 +330,12 @@ def solve_rrqr(factor: RFactor, tolerance: float, column_scaling: bool = True) -
         diagonal=diagonal,
         n_rows=factor.n_rows,
         tolerance=tolerance,
+        inverse_factor=inverse_factor,
     )
 
 
 def _least_norm(r: Any, b: FloatArray) -> FloatArray:
-    """Shortest x with r x = b for an upper trapezoidal r (rank, n) of full row rank, by r^T = Z T."""
+    """Shortest x with r x = b for an upper trapezoidal r (rank, n) of full row rank, columns of b one by one."""
     rank, n = r.shape
     if rank == n:
         return np.asarray(scipy.linalg.solve_triangular(r, b))

@@ -70,7 +70,7 @@ class Regression:
     hyperparameters: dict[str, float] = field(default_factory=dict)
     iterations: int = 0
     converged: bool = True
-    # (n_columns, m), L of the posterior covariance L L^T; None where the solver has no posterior
+    # (n_columns, m), L of the covariance L L^T of the coefficients; None if it was not asked for
     covariance_factor: FloatArray | None = None
 
 
@@ -101,6 +101,7 @@ def regress(
     column_scaling: bool = True,
     prior_k: ArrayLike | None = None,
     constraints: Constraints | None = None,
+    covariance: bool = False,
 ) -> Regression:
     """Coefficients by one of `SOLVERS`, from the factor alone.
 
@@ -123,6 +124,10 @@ def regress(
         Positive scales of the prior of "ridge" and "blr", such as the roughness of each basis function.
     constraints : Constraints, optional
         Met exactly; the prior then is that of coefficients which meet them.
+    covariance : bool
+        Keep the covariance factor ("blr" and "ard" have it anyway). Of "ridge" it is the posterior's for its own prior,
+        of "rrqr" and "svd" that of least squares on the directions kept, for the noise that the residual tells:
+        |R c - v|^2 / (rows - degrees of freedom). What truncation leaves out is not in it.
 
     Raises
     ------
@@ -150,8 +155,9 @@ def regress(
     if constraints is not None and not len(constraints.values_e):
         constraints = None
     if solver == "rrqr" and constraints is None:
-        found = solve_rrqr(factor, tolerance, column_scaling)
-        return _judged(factor, found.coefficients, solver, found.rank, float(found.rank), {}, None)
+        found = solve_rrqr(factor, tolerance, column_scaling, covariance)
+        judged = _judged(factor, found.coefficients, solver, found.rank, float(found.rank), {}, None)
+        return _with_noise(judged, found.inverse_factor)
     if solver == "ard":
         return _ard(factor, augmented, unit, constraints)
     scale = unit
@@ -161,15 +167,16 @@ def regress(
             raise DataError(f"the scales of the prior must be {n} finite positive numbers")
     reduced = _project(augmented[:, :n], augmented[:, n], scale, constraints)
     if solver == "rrqr":
-        return _rrqr(factor, reduced, tolerance)
+        return _rrqr(factor, reduced, tolerance, covariance)
     whole = augmented[:, :n] / scale if solver == "ridge" and constraints is not None else None
-    return _spectral(factor, reduced, solver, tolerance, whole)
+    return _spectral(factor, reduced, solver, tolerance, whole, covariance)
 
 
-def solver_memory(n_columns: int, solver: str) -> int:
+def solver_memory(n_columns: int, solver: str, covariance: bool = False) -> int:
     """Bytes that `regress` needs at most, beside the factor."""
     squares = {"rrqr": 6, "svd": 7, "ridge": 7, "blr": 8, "ard": 9}  # with constraints, their null space included
-    return squares[solver] * 8 * (n_columns + 1) ** 2
+    kept = 2 if covariance and solver not in ("blr", "ard") else 0
+    return (squares[solver] + kept) * 8 * (n_columns + 1) ** 2
 
 
 def _project(r: FloatArray, values: FloatArray, scale_k: FloatArray, constraints: Constraints | None) -> _Reduced:
@@ -231,17 +238,32 @@ def _judged(
     )
 
 
-def _rrqr(factor: RFactor, reduced: _Reduced, tolerance: float) -> Regression:
+def _with_noise(found: Regression, inverse_factor: FloatArray | None) -> Regression:
+    """The covariance of a solver without evidence: the inverse of its normal matrix times the noise of the residual."""
+    if inverse_factor is None:
+        return found
+    noise = found.residual_norm / float(np.sqrt(max(found.n_rows - found.degrees_of_freedom, 1.0)))
+    told = {**found.hyperparameters, "noise": noise}
+    return replace(found, hyperparameters=told, covariance_factor=noise * inverse_factor)
+
+
+def _rrqr(factor: RFactor, reduced: _Reduced, tolerance: float, covariance: bool) -> Regression:
     left = RFactor(reduced.matrix.shape[1])
     left.add(reduced.matrix, reduced.values)
     left.n_rows = factor.n_rows
-    found = solve_rrqr(left, tolerance, column_scaling=False)
+    found = solve_rrqr(left, tolerance, column_scaling=False, inverse=covariance)
     rank = found.rank + reduced.n_fixed
-    return _judged(factor, reduced.lift(found.coefficients), "rrqr", rank, float(found.rank), {}, None)
+    judged = _judged(factor, reduced.lift(found.coefficients), "rrqr", rank, float(found.rank), {}, None)
+    return judged if found.inverse_factor is None else _with_noise(judged, reduced.lift(found.inverse_factor))
 
 
 def _spectral(
-    factor: RFactor, reduced: _Reduced, solver: str, tolerance: float, whole: FloatArray | None = None
+    factor: RFactor,
+    reduced: _Reduced,
+    solver: str,
+    tolerance: float,
+    whole: FloatArray | None = None,
+    with_covariance: bool = False,
 ) -> Regression:
     """Truncated SVD, ridge and Bayesian ridge: filters on one singular value decomposition.
 
@@ -259,8 +281,11 @@ def _spectral(
         keep = s > max(tolerance, floor) * s[0]
         y = vt[: len(s)][keep].T @ (b[keep] / s[keep])
         rank = int(np.count_nonzero(keep))
-        return _judged(factor, reduced.lift(y), solver, rank + reduced.n_fixed, float(rank), {}, None)
+        judged = _judged(factor, reduced.lift(y), solver, rank + reduced.n_fixed, float(rank), {}, None)
+        kept = reduced.lift(vt[: len(s)][keep].T / s[keep]) if with_covariance else None
+        return _with_noise(judged, kept)
     known = s > floor * s[0]
+    s_all = np.concatenate([s, np.zeros(len(vt) - len(s))])
     if solver == "ridge":
         largest = s[0] if whole is None else float(scipy.linalg.svdvals(whole)[0])
         gamma = (max(tolerance, floor) * largest) ** 2
@@ -268,12 +293,14 @@ def _spectral(
     else:
         gamma, beta, log_evidence = maximise_evidence(s, b, rest2, factor.n_rows)
         given = {"prior_precision": gamma * beta, "noise": beta**-0.5, "log_evidence": log_evidence}
-        s_all = np.concatenate([s, np.zeros(len(vt) - len(s))])
         covariance = reduced.lift(vt.T / np.sqrt(beta * (s_all**2 + gamma)))
     shrunk = s**2 / (s**2 + gamma)
     y = vt[: len(s)].T @ (s * b / (s**2 + gamma))
     rank = int(np.count_nonzero(known)) + reduced.n_fixed
-    return _judged(factor, reduced.lift(y), solver, rank, float(shrunk.sum()), given, covariance)
+    judged = _judged(factor, reduced.lift(y), solver, rank, float(shrunk.sum()), given, covariance)
+    if solver == "ridge" and with_covariance:
+        judged = _with_noise(judged, reduced.lift(vt.T / np.sqrt(s_all**2 + gamma)))
+    return judged
 
 
 def maximise_evidence(

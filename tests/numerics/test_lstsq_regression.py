@@ -173,3 +173,28 @@ def test_contradicting_or_misshapen_requests_are_refused():
         regress(factor, "ridge", prior_k=np.zeros(8))
     with pytest.raises(DataError, match="no rows"):
         regress(RFactor(3), "blr")
+
+
+@pytest.mark.parametrize("solver", ["rrqr", "svd", "ridge"])
+@pytest.mark.parametrize("constrained", [False, True])
+def test_covariance_of_least_squares_is_noise_times_the_inverse_normal_matrix(solver, constrained):
+    rows, values, true = noisy()
+    equations = np.random.default_rng(5).standard_normal((2, 8))
+    constraints = Constraints.of(equations, equations @ true) if constrained else None
+    found = regress(factor_of(rows, values), solver, tolerance=1e-13, constraints=constraints, covariance=True)
+    free = np.linalg.svd(equations)[2][2:].T if constrained else np.eye(8)
+    noise2 = found.residual_norm**2 / (120 - free.shape[1])
+    expected = noise2 * free @ np.linalg.inv(free.T @ rows.T @ rows @ free) @ free.T
+    assert np.allclose(found.covariance_factor @ found.covariance_factor.T, expected, atol=1e-11 * expected.max())
+    assert found.hyperparameters["noise"] == pytest.approx(noise2**0.5, rel=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["rrqr", "svd"])
+def test_covariance_of_a_truncated_problem_is_that_of_the_solution_of_least_norm(solver):
+    rows, values, _ = noisy()
+    rows = np.column_stack([rows, rows @ np.ones(8)])
+    found = regress(factor_of(rows, values), solver, tolerance=1e-9, column_scaling=False, covariance=True)
+    assert found.covariance_factor.shape == (9, 8)
+    normal = np.linalg.pinv(rows.T @ rows, rcond=1e-12)
+    covariance = found.covariance_factor @ found.covariance_factor.T / found.hyperparameters["noise"] ** 2
+    assert np.allclose(covariance, normal, atol=1e-11 * normal.max())
