@@ -66,6 +66,11 @@ def check_tables(tables: Mapping[str, Any]) -> None:
     weights = tables["fit"].weights
     if weights.energy == weights.force == weights.virial == 0.0:
         raise ConfigError("[fit] weights: all are zero; at least one must be greater than 0")
+    if tables["relax"].error_bars > tables["fit"].committee:
+        raise ConfigError(
+            f"[relax] error_bars = {tables['relax'].error_bars}: must be at most [fit] committee = "
+            f"{tables['fit'].committee}"
+        )
 
 
 def _check_crystal(crystal: Crystal) -> None:

@@ -211,6 +211,7 @@ class Fit:
         (), choices=("energy", "stress", "elastic", "force"), about="of the reference's perfect crystal, met exactly"
     )
     column_scaling: bool = True
+    committee: int = key(0, least=0, most=1000, about="members drawn from the posterior, for error bars; 0: none")
     homogeneous: int = key(6, least=0)  # perfect cells beside the training cells: one unrattled, the others rattled
 
 
@@ -224,6 +225,7 @@ class Relax:
     step_cap: float = key(0.3, above=0.0)  # angstrom, largest component of a step
     laws: tuple[str, ...] = key(("reference", "surrogate"), choices=("reference", "surrogate"), length=(1, 2))
     hessian: str = key("auto", choices=("auto", "assembled", "matrix_free"))
+    error_bars: int = key(0, least=0, about="members of [fit] committee carried through the surrogate's relaxation")
 
 
 @dataclass(frozen=True)

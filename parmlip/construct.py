@@ -15,12 +15,13 @@ from parmlip.crystal.supercell import Supercell, build_supercell, supercell_from
 from parmlip.errors import ConfigError
 from parmlip.io.atoms import read_structures
 from parmlip.io.extxyz import Keys, LabelledStructure, read_labelled
-from parmlip.io.fitted import fitted_law
+from parmlip.io.fitted import committee_of, fitted_law
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance, relaxed_lattice
 from parmlip.potentials import bond_order, stillinger_weber
 from parmlip.potentials.ace import ACE, ACEBasis
 from parmlip.potentials.base import SiteLaw
+from parmlip.potentials.committee import Committee
 from parmlip.potentials.eam import builtin
 from parmlip.potentials.eam_files import read_setfl
 
@@ -132,6 +133,15 @@ def defect_centres(study: Study, table: Simulation | Training, of: tuple[Lattice
 def surrogate_law(results: Results) -> ACE:
     """The fitted law of a result file. Collective on ``results.comm``."""
     return ACE(ACEBasis.from_parameters(results.read("train", "basis")), results.read("train", "coefficients"))
+
+
+def surrogate_committee(results: Results) -> Committee | None:
+    """The committee of the fitted law of a result file; None if it has none. Collective on ``results.comm``."""
+    if "committee" not in results.names("train"):
+        return None
+    basis = ACEBasis.from_parameters(results.read("train", "basis"))
+    scales = (results.read("train", f"calibration_{of}") for of in ("energy", "force"))
+    return committee_of(basis, results.read("train", "committee"), *map(float, scales))
 
 
 def labelled_structures(study: Study) -> tuple[list[LabelledStructure], list[LabelledStructure], Keys]:

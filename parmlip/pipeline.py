@@ -80,7 +80,8 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
             wanted=lambda study: "reference" in study.relax.laws,
         ),
         "relax_surrogate": Stage(
-            _by_name("relax_surrogate"), "relax", ("build", "train"), ("simulation", "surrogate", "relax"),
+            _by_name("relax_surrogate"), "relax", ("build", "train"),
+            ("simulation", "surrogate", "relax", "compare.neighbours"),
             wanted=lambda study: "surrogate" in study.relax.laws,
         ),
         "compare": Stage(_by_name("compare"), "compare", ("relax_reference", "relax_surrogate"), ("compare",)),

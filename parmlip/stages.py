@@ -47,6 +47,7 @@ from parmlip.parallel.logs import timed
 from parmlip.potentials.ace import ACE, ACEBasis
 from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
+from parmlip.stages_bars import committee_fields, equilibrium_bars
 from parmlip.units import GPA_PER_EV_A3
 
 logger = logging.getLogger(__name__)
@@ -178,7 +179,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             factors, weights, by_type,
             solver=study.fit.solver, tolerance=study.fit.tolerance, column_scaling=study.fit.column_scaling,
             prior_k=basis.smoothness(study.fit.smoothness) if study.fit.smoothness else None,
-            constraints=constraints, comm=comm,
+            constraints=constraints, covariance=study.fit.committee > 0, comm=comm,
         )  # fmt: skip
     law = ACE(basis, solution.coefficients)
     whole = law  # with the one-body energies that the labels of a data set do not have
@@ -200,12 +201,13 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         "factors": Field(design.packed(factors), about="triangular factors by configuration type and observation"),
         **_prediction_fields(prediction, ""),
     }
-    if solution.covariance_factor is not None:
+    if solution.covariance_factor is not None and solution.solver in ("blr", "ard"):
         fields["covariance_factor"] = Field(solution.covariance_factor, about="L of the posterior covariance L L^T")
     if constraints is not None:
         fields["constraint_error"] = Field(constraints.error(solution.coefficients), about="relative, largest")
         logger.info("constraints met to %.1e", fields["constraint_error"].value)
     logger.info("%d functions, rank %d, %d rows", basis.n_basis, solution.rank, n_rows)
+    test = None
     if results.read("label", "n_test"):
         test = Dataset.unpacked(results.read("label", "test"))
         predicted = labelled(law, test.configurations, comm=comm, what="predictions")
@@ -216,6 +218,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         fields["test_forces_surrogate"] = Field(prediction.force_o, "eV/A")
         errors = prediction.errors
         logger.info("test set: force RMSE %.3e eV/A, energy RMSE %.3e eV", errors.rmse_force, errors.rmse_energy)
+    fields |= committee_fields(study, basis, solution, test, None if test is None else prediction, comm)
     if "dataset" in study.tables:
         fields["errors"] = Field(
             {name: {kind: _plain_errors(e) for kind, e in by.items()} for name, by in by_set.items()}
@@ -414,6 +417,8 @@ def _equilibrium(
         fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
         fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")
         logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
+    if which == "surrogate" and modes.stable:  # about another state the response means nothing
+        fields |= equilibrium_bars(study, results, energy, found.u_nd, green, of)
     return fields
 
 

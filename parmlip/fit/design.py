@@ -110,6 +110,7 @@ def fit(
     column_scaling: bool = True,
     prior_k: ArrayLike | None = None,
     constraints: Constraints | None = None,
+    covariance: bool = False,
     comm: MPI.Comm,
 ) -> Regression:
     """Coefficients that minimise sum over types and observations of weight * |rows c - values|^2; no data are touched.
@@ -124,7 +125,7 @@ def fit(
         By observation; they multiply *squared* residuals. An observation that is not named has weight 0.
     type_weights : mapping, optional
         By configuration type, multiplied onto it: a number, or numbers by observation; 1 for what is not named.
-    solver, tolerance, column_scaling, prior_k, constraints
+    solver, tolerance, column_scaling, prior_k, constraints, covariance
         As for `regress`.
     """
     by_type = type_weights or {}
@@ -132,10 +133,11 @@ def fit(
     def solve() -> Regression:
         weighted = [(f, weights.get(o, 0.0) * type_weight(by_type, c, o)) for (c, o), f in factors.items()]
         total = combine(weighted)
-        logger.info("%s: at most %.0f MB on rank 0", solver, solver_memory(total.n_columns, solver) / 1e6)
+        logger.info("%s: at most %.0f MB on rank 0", solver, solver_memory(total.n_columns, solver, covariance) / 1e6)
         return regress(
-            total, solver, tolerance=tolerance, column_scaling=column_scaling, prior_k=prior_k, constraints=constraints
-        )
+            total, solver, tolerance=tolerance, column_scaling=column_scaling, prior_k=prior_k,
+            constraints=constraints, covariance=covariance,
+        )  # fmt: skip
 
     return on_root(comm, "solving the least-squares problem", solve)
 

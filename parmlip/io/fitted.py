@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parmlip.errors import ConfigError, DataError
 from parmlip.io.hdf5 import ResultFile
 from parmlip.io.pace import read_yace
 from parmlip.potentials.ace import ACE, ACEBasis
+from parmlip.potentials.committee import Committee
 
 
 def fitted_law(path: Path | str, point: int | None = None) -> ACE:
@@ -33,6 +36,31 @@ def fitted_law(path: Path | str, point: int | None = None) -> ACE:
     file = ResultFile(path)
     basis = ACEBasis.from_parameters(file.read("train", "basis", point))
     return ACE(basis, np.asarray(file.read("train", "coefficients", point)))
+
+
+def fitted_committee(path: Path | str, point: int | None = None) -> Committee | None:
+    """The committee that stands beside the law of a result file; None if there is none (or a potential file).
+
+    Raises
+    ------
+    As `fitted_law`.
+    """
+    path = Path(path)
+    if path.suffix != ".h5":
+        return None
+    check_point(path, point)
+    file = ResultFile(path)
+    if "committee" not in file.names("train", point):
+        return None
+    basis = ACEBasis.from_parameters(file.read("train", "basis", point))
+    scales = (float(file.read("train", f"calibration_{of}", point)) for of in ("energy", "force"))
+    return committee_of(basis, np.asarray(file.read("train", "committee", point)), *scales)
+
+
+def committee_of(basis: ACEBasis, deviation_ik: NDArray[np.float64], energy: float, force: float) -> Committee:
+    """Laws from the deviations of members, (n, functions of many bodies); one-body energies do not deviate."""
+    without = replace(basis, one_body=False) if basis.n_basis != deviation_ik.shape[1] else basis
+    return Committee(tuple(ACE(without, deviation_k) for deviation_k in deviation_ik), energy, force)
 
 
 def check_point(path: Path, point: int | None) -> None:

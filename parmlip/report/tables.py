@@ -30,9 +30,12 @@ COLUMNS: Final = (
     ("rank", "train.rank", "{:d}"),
     ("energy RMSE", "train.test_rmse_energy", "{:.3e}"),
     ("force RMSE", "train.test_rmse_force", "{:.3e}"),
+    ("in 2 sigma", "train.test_force_coverage_2sigma", "{:.3f}"),
     ("geometry error", "compare.geometry_error", "{:.3e}"),
+    ("+-", "relax_surrogate.geometry_std", "{:.1e}"),
     ("energy error", "compare.energy_error", "{:.3e}"),
     ("E_f error", "compare.formation_energy_error", "{:.3e}"),
+    ("+- E_f", "relax_surrogate.formation_energy_std", "{:.1e}"),
     ("same basin", "compare.same_basin", "{}"),
 )
 UNITS: Final = {
@@ -41,6 +44,9 @@ UNITS: Final = {
     "geometry error": "A",
     "energy error": "eV",
     "E_f error": "eV",
+    "+- E_f": "eV",
+    "+-": "A",
+    "in 2 sigma": "forces",
 }
 
 
