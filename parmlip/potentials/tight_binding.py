@@ -3,19 +3,22 @@
 References
 ----------
 Bernstein et al., Phys. Rev. B 62, 4477 (2000): the law of silicon.
+Chen, Ortner, Multiscale Model. Simul. 14, 232 (2016), eq. 2.8: site energies.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Final, Literal
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from parmlip.crystal.neighbours import Pairs, find_pairs, pair_vectors
-from parmlip.errors import ConfigError
+from parmlip.errors import ConfigError, DataError
 from parmlip.potentials.kernels import tight_binding as kernels
 from parmlip.potentials.tight_binding_constants import (
     BOHR_A,
@@ -24,9 +27,12 @@ from parmlip.potentials.tight_binding_constants import (
     TABLES,
     SlaterKosterTable,
 )
+from parmlip.potentials.tight_binding_electrons import Convention, Electrons, Filling, k_mesh
+from parmlip.potentials.total import Evaluated
 
 RealArray = NDArray[np.float64]
-N_ORBITALS = 4
+N_ORBITALS: Final = 4
+KScheme = Literal["monkhorst_pack", "gamma_centred"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +54,17 @@ class Blocks:
     density_pc: RealArray | None = None  # (n_pairs, 3) d(density of the centre of pair p) / d r_pc, 1 / angstrom
 
     def phases(self, k_c: RealArray | None) -> NDArray[Any]:
-        """exp(2 pi i k . shift) of all pairs, `k_c` in reciprocal cell vectors; ones (real) without `k_c`."""
-        if k_c is None:
+        """exp(2 pi i k . shift) of all pairs, `k_c` in reciprocal cell vectors; real where k and -k are one point."""
+        if k_c is None or not np.any(k_c):
             return np.ones(self.pairs.n_pairs)
-        return np.exp(2j * np.pi * (self.pairs.shift_pc @ np.asarray(k_c, float)))
+        k_c = np.asarray(k_c, float)
+        turns_p = self.pairs.shift_pc @ k_c
+        if np.all(2.0 * k_c == np.round(2.0 * k_c)):
+            return 1.0 - 2.0 * (np.round(2.0 * turns_p) % 2.0)
+        return np.exp(2j * np.pi * turns_p)
 
     def matrices(self, k_c: RealArray | None = None) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Dense Hamiltonian, eV, and overlap, (4 n_sites, 4 n_sites); Hermitian, real without `k_c`."""
+        """Dense Hamiltonian, eV, and overlap, (4 n_sites, 4 n_sites); Hermitian, real where the phases are."""
         phase_p, ones_ai = self.phases(k_c), np.ones_like(self.onsite_ai)
         first_n, site_p = self.pairs.first_n, self.pairs.site_p
         return (
@@ -63,12 +73,64 @@ class Blocks:
         )
 
 
+@dataclass(frozen=True, eq=False)
+class States:
+    """Eigenstates of a structure at every k point: H psi = eps S psi with psi^T S psi = 1."""
+
+    blocks: Blocks
+    point_kc: RealArray  # (n_k, 3) reciprocal cell vectors
+    vectors_k: list[NDArray[Any]]  # (4 n_sites, n_states) each
+    filling: Filling
+
+    def density(self, weight_kx: RealArray) -> tuple[RealArray, RealArray]:
+        """Blocks of 2 sum psi w psi^T on the pairs (n_pairs, 4, 4), and its diagonal (n_sites, 4)."""
+        pairs = self.blocks.pairs
+        pair_pij, site_ai = np.zeros((pairs.n_pairs, 4, 4)), np.zeros_like(self.blocks.onsite_ai)
+        for k, vectors in enumerate(self.vectors_k):
+            used = np.flatnonzero(np.abs(weight_kx[k]) > 1e-18)
+            held = vectors[:, : used[-1] + 1] if len(used) else vectors[:, :0]  # a slice: no copy
+            density_xy = (held * weight_kx[k, : held.shape[1]]) @ held.conj().T
+            phase_p = self.blocks.phases(self.point_kc[k])
+            kernels.gather(
+                pairs.first_n, pairs.site_p, phase_p, density_xy, self.filling.weight_kx[k, 0], pair_pij, site_ai
+            )
+        return pair_pij, site_ai
+
+
 @dataclass(frozen=True)
 class NRLTightBinding:
-    """The NRL tight-binding law of one species."""
+    """The NRL tight-binding law of one species; a `TotalLaw`.
+
+    The matrices are dense and every structure is solved by one process: time grows with the third power of the number
+    of sites, memory with the second.
+    """
 
     table: SlaterKosterTable
     cutoff_variant: str = "quip"
+    electrons: Electrons = field(default_factory=Electrons)
+    k_points: tuple[int, int, int] = (1, 1, 1)
+    k_scheme: KScheme = "monkhorst_pack"
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        if self.cutoff_variant not in CUTOFF_VARIANTS:
+            there = ", ".join(CUTOFF_VARIANTS)
+            raise ConfigError(f"cutoff_variant = {self.cutoff_variant!r} is unknown; there are {there}")
+        object.__setattr__(self, "k_points", tuple(self.k_points))
+        if len(self.k_points) != 3 or any(not isinstance(q, int) or q < 1 for q in self.k_points):
+            raise ConfigError(f"k_points = {list(self.k_points)}: three whole numbers greater than 0 are needed")
+        if self.k_scheme not in ("monkhorst_pack", "gamma_centred"):
+            raise ConfigError(f"k_scheme = {self.k_scheme!r} is unknown; there are monkhorst_pack, gamma_centred")
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """The law's element."""
+        return (self.table.species,)
+
+    @property
+    def closest(self) -> float:
+        """Below this distance the orbitals of a pair are not independent: its overlap is not positive, angstrom."""
+        return self.table.closest * BOHR_A
 
     @property
     def cutoff(self) -> float:
@@ -108,9 +170,9 @@ class NRLTightBinding:
         Raises
         ------
         GeometryError
-            Two sites coincide, or the cell has no volume.
+            Two sites are closer than `closest`, or the cell has no volume.
         """
-        pairs = find_pairs(cell_cc, periodic, positions_ac, self.cutoff)
+        pairs = find_pairs(cell_cc, periodic, positions_ac, self.cutoff, closest=self.closest)
         r_pc = pair_vectors(pairs, np.ascontiguousarray(cell_cc, float), np.ascontiguousarray(positions_ac))
         h_pij, s_pij, density_p = kernels.pair_blocks(self.constants, r_pc)
         onsite_ai, slope_ai = kernels.onsite_levels(self.constants, pairs.first_n, density_p)
@@ -131,17 +193,125 @@ class NRLTightBinding:
         """
         return self.blocks(cell_cc, periodic, positions_ac).matrices(k_c)
 
+    def states(self, cell_cc: RealArray, periodic: tuple[bool, bool, bool], positions_ac: RealArray) -> States:
+        """All levels and eigenstates of the k points, filled.
 
-def builtin(name: str, cutoff: str = "quip") -> NRLTightBinding:
-    """The law `Si-NRLTB`; `cutoff` is one of `CUTOFF_VARIANTS`.
+        Raises
+        ------
+        GeometryError
+            Two sites are closer than `closest`.
+        DataError
+            The overlap is not positive definite, or the electrons do not fit.
+        """
+        blocks = self.blocks(cell_cc, periodic, positions_ac)
+        point_kc, weight_k = k_mesh(self.k_points, self.k_scheme == "gamma_centred", periodic)
+        levels, vectors = [], []
+        for k_c in point_kc:
+            h_xy, s_xy = blocks.matrices(k_c)
+            try:
+                level_x, psi_xs = scipy.linalg.eigh(
+                    h_xy, s_xy, driver="gvd", overwrite_a=True, overwrite_b=True, check_finite=False
+                )
+            except np.linalg.LinAlgError as error:
+                raise DataError(
+                    f"{self.table.species} tight binding: {error} (k point {k_c.tolist()}, {len(positions_ac)} sites, "
+                    f"nearest {_nearest(blocks):.3g} angstrom): sites too close for these orbitals"
+                ) from error
+            levels.append(level_x)
+            vectors.append(psi_xs)
+        n_electrons = self.table.electrons * len(positions_ac) - self.electrons.charge
+        filling = self.electrons.fill(np.array(levels), weight_k, n_electrons)
+        return States(blocks, point_kc, vectors, filling)
+
+    def evaluate(
+        self, cell_cc: RealArray, periodic: tuple[bool, bool, bool], positions_ac: RealArray, symbols: Sequence[str]
+    ) -> Evaluated:
+        """Energy that the convention names, its forces, virial and site energies.
+
+        Raises
+        ------
+        ConfigError
+            A species other than the law's.
+        GeometryError
+            Two sites are closer than `closest`.
+        DataError
+            No sites; the overlap is not positive definite; the electrons do not fit; at zero temperature, a degenerate
+            level is filled in part, so that forces are not defined.
+        """
+        other = sorted(set(symbols) - set(self.species))
+        if other:
+            raise ConfigError(f"tight binding has no parameters for {', '.join(other)}, only for {self.table.species}")
+        if len(positions_ac) == 0:
+            raise DataError("tight binding of a structure without sites")
+        states = self.states(cell_cc, periodic, positions_ac)
+        blocks, filling = states.blocks, states.filling
+        if not filling.sharp:
+            raise DataError(
+                f"electronic_temperature = 0: the level at {filling.fermi_level:.6g} eV is degenerate and filled in "
+                "part, so that forces are not defined; set a temperature above 0"
+            )
+        g_pc, g_ac = gradient(self.constants, states, filling.force_weights())
+        virial_cc = -blocks.r_pc.T @ g_pc
+        value_kx = filling.site_function(filling.level_kx, filling.occupation_kx)[0]
+        value_pij, value_ai = states.density(value_kx)
+        site_a = value_ai.sum(axis=1)
+        site_a += np.bincount(
+            blocks.pairs.centre_p, np.einsum("pij,pij->p", value_pij, blocks.overlap_pij), len(positions_ac)
+        )
+        return Evaluated(filling.energy, -g_ac, 0.5 * (virial_cc + virial_cc.T), site_a)
+
+
+def gradient(constants: kernels.Constants, states: States, weight_kx: RealArray) -> tuple[RealArray, RealArray]:
+    """Derivatives by pair vectors and positions of the energy with dE = 2 sum w d(level), eV / angstrom.
+
+    By Hellmann and Feynman d(level) = psi^T (dH - level dS) psi; onsite levels depend on all pairs of their site.
+    """
+    blocks = states.blocks
+    density_pij, density_ai = states.density(weight_kx)
+    weighted_pij, _ = states.density(weight_kx * states.filling.level_kx)
+    onsite_a = np.sum(density_ai * blocks.slope_ai, axis=1)
+    g_pc = kernels.contract(constants, blocks.pairs.first_n, blocks.r_pc, density_pij, weighted_pij, onsite_a)
+    return g_pc, kernels.on_sites(blocks.pairs.first_n, blocks.pairs.site_p, g_pc)
+
+
+def _nearest(blocks: Blocks) -> float:
+    return float(np.sqrt(np.min(np.sum(blocks.r_pc**2, axis=1), initial=np.inf)))
+
+
+def builtin(
+    name: str,
+    *,
+    cutoff: str = "quip",
+    k_points: tuple[int, int, int] = (1, 1, 1),
+    k_scheme: KScheme = "monkhorst_pack",
+    electronic_temperature: float = 0.01,
+    fermi_level: float | None = None,
+    charge: float = 0.0,
+    convention: Convention = "free_energy",
+) -> NRLTightBinding:
+    """The law `Si-NRLTB`.
+
+    Parameters
+    ----------
+    cutoff : str
+        How the functions end at 6.61 angstrom, one of `CUTOFF_VARIANTS`.
+    k_points, k_scheme
+        The mesh (Gamma by default).
+    electronic_temperature : float
+        k_B T, eV.
+    fermi_level : float, optional
+        Fixes the Fermi level, eV; else it follows from the number of electrons.
+    charge : float
+        Electrons missing from the neutral structure.
+    convention : str
+        `Electrons`.
 
     Raises
     ------
     ConfigError
-        Unknown name or variant.
+        Unknown name, or a value that has no meaning.
     """
     if name not in TABLES:
         raise ConfigError(f"unknown tight-binding law {name!r}; built in are {', '.join(TABLES)}")
-    if cutoff not in CUTOFF_VARIANTS:
-        raise ConfigError(f"cutoff_variant = {cutoff!r} is unknown; there are {', '.join(CUTOFF_VARIANTS)}")
-    return NRLTightBinding(TABLES[name], cutoff)
+    electrons = Electrons(electronic_temperature, fermi_level, charge, convention)
+    return NRLTightBinding(TABLES[name], cutoff, electrons, k_points, k_scheme)

@@ -27,6 +27,7 @@ class SlaterKosterTable:
     electrons: float  # a site, both spins
     cutoff: float  # bohr
     width: float  # of the cutoff function, bohr
+    closest: float  # bohr; the overlap of a nearer pair is not positive definite
     offset: float  # the cutoff function is 1 / (1 + exp((r - cutoff) / width + offset))
     density_exponent: float  # the density decays as exp(-density_exponent^2 r)
     onsite: tuple[tuple[float, ...], ...]  # (2, 4): s, p; coefficients of rho^0, rho^2/3, rho^4/3, rho^2
@@ -40,6 +41,7 @@ SILICON: Final = SlaterKosterTable(
     electrons=4.0,
     cutoff=12.5,
     width=0.5,
+    closest=2.65,  # of the published form, solved here for two sites; with other endings 2.5 at most
     offset=5.0,
     density_exponent=1.10356625153,
     onsite=(

@@ -172,3 +172,77 @@ def assemble(first_n: Any, site_p: Any, block_pij: Any, phase_p: Any, diagonal_a
                 for j in range(4):
                     m_xy[4 * a + i, 4 * b + j] += block_pij[p, i, j] * phase_p[p]
     return m_xy
+
+
+@njit(cache=True)
+def gather(
+    first_n: Any, site_p: Any, phase_p: Any, density_xy: Any, weight: float, pair_pij: Any, site_ai: Any
+) -> None:
+    """Add weight times the blocks of a density matrix that pairs with blocks of `assemble`, and its diagonal.
+
+    The sum over all elements of `assemble`(block, phase) times the transposed matrix is then that of block times
+    `pair_pij`, plus the diagonal with `site_ai`. Only real parts count: k and -k are both summed over.
+    """
+    for a in range(len(first_n) - 1):
+        for i in range(4):
+            site_ai[a, i] += weight * density_xy[4 * a + i, 4 * a + i].real
+        for p in range(first_n[a], first_n[a + 1]):
+            b = site_p[p]
+            w = weight * phase_p[p].conjugate()
+            for i in range(4):
+                for j in range(4):
+                    # density[b, a] = conj(density[a, b]): read along rows
+                    pair_pij[p, i, j] += (w * density_xy[4 * a + i, 4 * b + j]).real
+
+
+@njit(cache=True)
+def contract_block(u_c: Any, r: Any, v_k: Any, v1_k: Any, q_ij: Any, sign: float, g_c: Any) -> None:
+    """Add sign times the derivative of sum_ij q_ij block_ij with respect to the pair vector."""
+    trace = q_ij[1, 1] + q_ij[2, 2] + q_ij[3, 3]
+    along = q_ij[0, 0] * v1_k[0] + trace * v1_k[3]
+    sp, pp = 0.0 * along, 0.0 * along
+    for c in range(3):
+        sp += u_c[c] * (q_ij[0, c + 1] - q_ij[c + 1, 0])
+        for d in range(3):
+            pp += u_c[c] * q_ij[c + 1, d + 1] * u_c[d]
+    v_pp, v1_pp = v_k[2] - v_k[3], v1_k[2] - v1_k[3]
+    along += sp * v1_k[1] + pp * v1_pp - (sp * v_k[1] + 2.0 * pp * v_pp) / r
+    for c in range(3):
+        turn = v_k[1] * (q_ij[0, c + 1] - q_ij[c + 1, 0])
+        for d in range(3):
+            turn += v_pp * (q_ij[c + 1, d + 1] + q_ij[d + 1, c + 1]) * u_c[d]
+        g_c[c] += sign * (along * u_c[c] + turn / r)
+
+
+@njit(cache=True)
+def contract(constants: Any, first_n: Any, r_pc: Any, density_pij: Any, weighted_pij: Any, onsite_a: Any) -> Any:
+    """g_pc = d/dr_pc of sum density_pij hopping_pij - sum weighted_pij overlap_pij + sum onsite_a rho_a, eV / angstrom.
+
+    `weighted_pij` is the energy-weighted density matrix, `onsite_a` the derivative of the energy by the density rho_a
+    of a site, eV.
+    """
+    g_pc = np.zeros_like(r_pc)
+    u_c = np.empty(3, r_pc.dtype)
+    v_xk = np.empty((4, 4), r_pc.dtype)
+    for a in range(len(first_n) - 1):
+        for p in range(first_n[a], first_n[a + 1]):
+            r = np.sqrt(r_pc[p, 0] * r_pc[p, 0] + r_pc[p, 1] * r_pc[p, 1] + r_pc[p, 2] * r_pc[p, 2])
+            _, d1 = radial(constants, r, v_xk[0], v_xk[1], v_xk[2], v_xk[3])
+            for c in range(3):
+                u_c[c] = r_pc[p, c] / r
+                g_pc[p, c] = onsite_a[a] * d1 * u_c[c]
+            contract_block(u_c, r, v_xk[0], v_xk[1], density_pij[p], 1.0, g_pc[p])
+            contract_block(u_c, r, v_xk[2], v_xk[3], weighted_pij[p], -1.0, g_pc[p])
+    return g_pc
+
+
+@njit(cache=True)
+def on_sites(first_n: Any, site_p: Any, g_pc: Any) -> Any:
+    """Derivatives by positions, (n_sites, 3), of what has the derivatives `g_pc` by pair vectors."""
+    g_ac = np.zeros((len(first_n) - 1, 3), g_pc.dtype)
+    for a in range(len(first_n) - 1):
+        for p in range(first_n[a], first_n[a + 1]):
+            for c in range(3):
+                g_ac[a, c] -= g_pc[p, c]
+                g_ac[site_p[p], c] += g_pc[p, c]
+    return g_ac
