@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from parmlip.mechanics.energy import Energy
 from parmlip.parallel.comm import in_step, on_root
 from parmlip.parallel.logs import Progress
 from parmlip.potentials.base import SiteLaw
+from parmlip.potentials.committee import Committee, root_mean_square
 
 # Structures up to this size are handed out to the ranks one by one; larger ones are split over all ranks.
 _WHOLE = 20_000  # sites
@@ -35,9 +37,13 @@ def evaluate(
 ) -> list[Any]:
     """Copies of the structures (ASE Atoms) with energy, forces and virial by "reference" or "surrogate".
 
+    Where the surrogate has a committee, also with standard deviations: `energy_std` (eV), arrays `forces_std` (n, 3)
+    (eV / angstrom) and `site_energy_std` (n,) (eV).
+
     Collective on ``comm``; the same list on every rank. Hessians go to `hessian_path` if it is given.
     """
     chosen = construct.reference_law(study) if results is None else construct.surrogate_law(results)
+    committee = None if results is None else construct.surrogate_committee(results)
     d = study.crystal.dimensions if "crystal" in study.tables else 3
     whole = max(len(atoms) for atoms in structures) > _WHOLE
     group = comm if whole else MPI.COMM_SELF
@@ -46,7 +52,7 @@ def evaluate(
     with in_step(comm, f"evaluating with the {law}"), Progress("structures", len(share), comm=comm) as progress:
         for number in share:
             try:
-                done[number] = _one(structures[number], chosen, d, hessian_path is not None, group)
+                done[number] = _one(structures[number], chosen, committee, d, hessian_path is not None, group)
             except Exception as error:
                 error.args = (f"structure {number}: {error}",)
                 raise
@@ -60,7 +66,9 @@ def evaluate(
     return [merged[i][0] for i in range(len(structures))]
 
 
-def _one(atoms: Any, law: SiteLaw, d: int, with_hessian: bool, comm: MPI.Comm) -> tuple[Any, BlockRows | None]:
+def _one(
+    atoms: Any, law: SiteLaw, committee: Committee | None, d: int, with_hessian: bool, comm: MPI.Comm
+) -> tuple[Any, BlockRows | None]:
     """Results for one structure. Collective on ``comm``."""
     periodic = tuple(bool(p) for p in atoms.pbc)
     cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
@@ -70,7 +78,29 @@ def _one(atoms: Any, law: SiteLaw, d: int, with_hessian: bool, comm: MPI.Comm) -
     forces_ac = np.zeros((cell.n_sites, 3))
     forces_ac[:, :d] = energy.sites.gather_to_all(f_nd)
     rows = _block_rows(energy, u_nd) if with_hessian else None
-    return labelled(atoms, energy.total(u_nd), forces_ac, energy.virial(u_nd)), rows
+    copy = labelled(atoms, energy.total(u_nd), forces_ac, energy.virial(u_nd))
+    if committee is not None:
+        _add_spread(copy, energy, u_nd, committee)
+    return copy, rows
+
+
+def _add_spread(atoms: Any, energy: Energy, u_nd: np.ndarray, committee: Committee) -> None:
+    """Standard deviations of energy, forces and site energies. Collective on ``energy.comm``."""
+    comm, n = energy.comm, len(committee)
+    around = energy.environments(u_nd)
+    total_i = np.zeros(n)
+    square_n, square_nd = np.zeros(len(u_nd)), np.zeros(u_nd.shape)
+    for i, law in enumerate(committee.laws):
+        with in_step(comm, "evaluating the committee"):
+            energy_n, g_pc = law.site_gradients(around)
+        total_i[i] = comm.allreduce(math.fsum(energy_n))
+        square_n += energy_n**2 / n
+        square_nd += energy.gradient_from_pairs(g_pc) ** 2 / n
+    forces_ac = np.zeros((energy.sites.n_sites, 3))
+    forces_ac[:, : energy.dimension] = energy.sites.gather_to_all(np.sqrt(square_nd))
+    atoms.info["energy_std"] = committee.energy_scale * float(root_mean_square(total_i))
+    atoms.arrays["forces_std"] = committee.force_scale * forces_ac
+    atoms.arrays["site_energy_std"] = committee.energy_scale * energy.sites.gather_to_all(np.sqrt(square_n))
 
 
 def _block_rows(energy: Energy, u_nd: np.ndarray) -> BlockRows | None:

@@ -17,10 +17,12 @@ from scipy.sparse.linalg import LinearOperator
 from parmlip.crystal.neighbours import Pairs, find_pairs, pair_vectors
 from parmlip.errors import ConfigError, GeometryError
 from parmlip.io.atoms import check_structure
-from parmlip.io.fitted import fitted_law
+from parmlip.io.fitted import fitted_committee, fitted_law
 from parmlip.potentials.base import BlockPattern, Environments, SiteLaw
+from parmlip.potentials.committee import Committee, root_mean_square
 
 FORMS: Final = ("dense", "sparse", "operator")
+STANDARD_DEVIATIONS: Final = ("energy_std", "energies_std", "forces_std")
 
 
 class ParmlipCalculator(Calculator):  # type: ignore[misc]
@@ -32,18 +34,27 @@ class ParmlipCalculator(Calculator):  # type: ignore[misc]
         A law, or a result file (`.h5`) or potential file (`.yace`) that holds a fitted one.
     point : int, optional
         Point of the result file's sweep.
+    committee : Committee, optional
+        What the law's standard deviations come from; a result file brings its own. They are made when they are asked
+        for: `atoms.calc.get_property("forces_std", atoms)`.
     """
 
     implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]
 
-    def __init__(self, law: SiteLaw | Path | str, point: int | None = None, **options: Any) -> None:
+    def __init__(
+        self, law: SiteLaw | Path | str, point: int | None = None, *, committee: Committee | None = None, **options: Any
+    ) -> None:
         super().__init__(**options)
+        self.committee = committee
         if isinstance(law, (str, Path)):
             self.law: SiteLaw = fitted_law(law, point)
+            self.committee = committee or fitted_committee(law, point)
         elif point is not None:
             raise ConfigError(f"point = {point}: only result files have points")
         else:
             self.law = law
+        if self.committee is not None:
+            self.implemented_properties = [*type(self).implemented_properties, *STANDARD_DEVIATIONS]
 
     def calculate(
         self,
@@ -52,6 +63,8 @@ class ParmlipCalculator(Calculator):  # type: ignore[misc]
         system_changes: Sequence[str] = all_changes,
     ) -> None:
         """Fill `results`: energies in eV, forces in eV / angstrom, stress in eV / angstrom^3 (Voigt, ASE's sign).
+
+        If one of `STANDARD_DEVIATIONS` is asked for (and there is a committee), all three of them.
 
         Raises
         ------
@@ -78,6 +91,14 @@ class ParmlipCalculator(Calculator):  # type: ignore[misc]
         if atoms.cell.rank == 3:
             stress_cc = environments.r_pc.T @ g_pc / atoms.get_volume()
             self.results["stress"] = (0.5 * (stress_cc + stress_cc.T))[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        if self.committee is not None and set(properties) & set(STANDARD_DEVIATIONS):
+            members = list(self.committee.site_gradients(environments))
+            force_iac = np.array([_gather(pairs, g_pc, len(energy_a)) for _, g_pc in members])
+            energy_ia = np.array([energy_a for energy_a, _ in members])
+            scale = self.committee.energy_scale
+            self.results["energy_std"] = scale * float(root_mean_square(energy_ia.sum(axis=1)))
+            self.results["energies_std"] = scale * root_mean_square(energy_ia)
+            self.results["forces_std"] = self.committee.force_scale * root_mean_square(force_iac)
 
     def get_hessian(self, atoms: Atoms | None = None, form: str = "sparse") -> Any:
         """Second derivatives of the energy, (3 n, 3 n) with x, y, z of an atom together, eV / angstrom^2.
