@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from mpi4py import MPI
 
 from parmlip.errors import ConfigError, DataError, GeometryError
-from parmlip.fit.observations import Configuration, Labels, label
+from parmlip.fit.hessian_observations import of_probes
+from parmlip.fit.observations import Configuration, Labels, Probes, label
 from parmlip.parallel.comm import in_step
 from parmlip.parallel.logs import Progress
 from parmlip.potentials.base import SiteLaw
@@ -72,6 +73,7 @@ class Dataset:
             "sigmas": np.array([[of.sigmas.get(name, 0.0) for name in sigma_names] for of in self.labels]),
             "weight_names": weight_names,
             "weights": np.array([[of.weights.get(name, 1.0) for name in weight_names] for of in self.labels]),
+            **_packed_hessians(self.labels),
         }  # fmt: skip
 
     @classmethod
@@ -82,6 +84,7 @@ class Dataset:
         configurations, labels = [], []
         reference_at: dict[int, tuple[int, int]] = {}  # references are stored in the order of their first use
         end = 0
+        hessians = _unpacked_hessians(arrays)
         for i, n in enumerate(n_sites):
             number = int(arrays["reference"][i])
             if number >= 0 and number not in reference_at:
@@ -110,24 +113,37 @@ class Dataset:
                     weights=dict(zip(arrays["weight_names"], arrays["weights"][i].tolist(), strict=True)),
                     force_weight_a=None if (weight_a == 1.0).all() else weight_a,
                     sigmas=_named(arrays, "sigma", i),
+                    **hessians.get(i, {}),
                 )
             )
         return cls(tuple(configurations), tuple(labels))
 
 
-def labelled(law: SiteLaw, configurations: Sequence[Configuration], *, comm: MPI.Comm, what: str = "labels") -> Dataset:
+def labelled(
+    law: SiteLaw,
+    configurations: Sequence[Configuration],
+    *,
+    comm: MPI.Comm,
+    what: str = "labels",
+    probes: Mapping[str, Probes] | None = None,
+) -> Dataset:
     """The configurations with energies, forces and virials by a law; every rank gets all.
 
     Collective on ``comm``. Rank r evaluates the configurations r, r + size, ...; each by itself, so that the labels are
-    bitwise the same on any number of ranks.
+    bitwise the same on any number of ranks. Configurations of the types in `probes` also get the Hessian along these.
     """
     mine: list[Labels] = []
     references: dict[bytes, Any] = {}
     share = range(comm.rank, len(configurations), comm.size)
     with in_step(comm, f"making {what}"), Progress(what, len(share), comm=comm) as progress:
         for number in share:
+            configuration = configurations[number]
             try:
-                mine.append(label(law, configurations[number], references))
+                mine.append(label(law, configuration, references))
+                along = (probes or {}).get(configuration.name)
+                if along is not None:
+                    change_o = of_probes(along).values(law, configuration)
+                    mine[-1] = replace(mine[-1], probes=along, hessian_o=change_o)
             except (ConfigError, DataError, GeometryError) as error:
                 raise type(error)(f"configuration {number}: {error}") from error
             progress.step()
@@ -142,6 +158,32 @@ def _named(arrays: Mapping[str, Any], what: str, i: int) -> dict[str, float]:
     if f"{what}_names" not in arrays:
         return {}
     return dict(zip(arrays[f"{what}_names"], arrays[f"{what}s"][i].tolist(), strict=True))
+
+
+def _packed_hessians(labels: Sequence[Labels]) -> dict[str, Any]:
+    """What there is of Hessians, by the number of the configuration."""
+    of = [(i, x.probes, x.hessian_o) for i, x in enumerate(labels) if x.probes is not None and x.hessian_o is not None]
+    if not of:
+        return {}
+    return {
+        "hessian_configurations": np.array([i for i, _, _ in of], dtype=np.int64),
+        "hessian_kinds": [probes.kind for _, probes, _ in of],
+        "hessian_numbers": np.array([[probes.number, probes.seed] for _, probes, _ in of], dtype=np.int64),
+        "hessian_lengths": np.array([len(values_o) for _, _, values_o in of], dtype=np.int64),
+        "hessian_values": np.concatenate([values_o for _, _, values_o in of]),
+    }
+
+
+def _unpacked_hessians(arrays: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    if "hessian_configurations" not in arrays:
+        return {}
+    values = np.split(arrays["hessian_values"], np.cumsum(arrays["hessian_lengths"])[:-1])
+    return {
+        int(i): {"probes": Probes(kind, int(n), int(seed)), "hessian_o": values_o}
+        for i, kind, (n, seed), values_o in zip(
+            arrays["hessian_configurations"], arrays["hessian_kinds"], arrays["hessian_numbers"], values, strict=True
+        )
+    }
 
 
 def _stacked(arrays: list[Any]) -> Any:

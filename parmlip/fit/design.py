@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from mpi4py import MPI
@@ -12,7 +12,9 @@ from numpy.typing import ArrayLike
 
 from parmlip.errors import ConfigError, DataError, GeometryError
 from parmlip.fit.dataset import Dataset
-from parmlip.fit.observations import OBSERVATIONS, Evaluation, LinearBasis, RealArray
+from parmlip.fit.hessian_observations import Hessian
+from parmlip.fit.observations import OBSERVATIONS as OF_STATES
+from parmlip.fit.observations import Evaluation, LinearBasis, Observation, RealArray
 from parmlip.numerics.lstsq import RFactor, combine, memory_estimate, tsqr_reduce
 from parmlip.numerics.regression import Constraints, Regression, regress, solver_memory
 from parmlip.parallel.comm import in_step, on_root
@@ -20,6 +22,7 @@ from parmlip.parallel.logs import Progress
 
 logger = logging.getLogger(__name__)
 
+OBSERVATIONS: Final[Mapping[str, Observation]] = {**OF_STATES, "hessian": Hessian()}
 Factors = dict[tuple[str, str], RFactor]  # by configuration type and observation
 
 
@@ -83,7 +86,7 @@ def _add_rows(
 ) -> None:
     """Add what configuration `number` observes to the factors of its type."""
     configuration, labels = dataset.configurations[number], dataset.labels[number]
-    evaluation = Evaluation(basis, configuration, reference_rows)
+    evaluation = Evaluation(basis, configuration, reference_rows, labels.probes)
     for name in names:
         values_o = OBSERVATIONS[name].values(configuration, labels)
         if values_o is not None:
@@ -151,6 +154,29 @@ def type_weight(type_weights: Mapping[str, float | Mapping[str, float]], kind: s
 def factor_errors(factors: Factors, coefficients_k: ArrayLike) -> dict[tuple[str, str], float]:
     """Root mean square error of each factor's rows (as their configurations weigh them) from the factors alone."""
     return {key: f.residual_norm(coefficients_k) / np.sqrt(f.n_rows) for key, f in factors.items()}
+
+
+def matching(factors: Factors, coefficients_k: ArrayLike) -> dict[str, dict[str, float | int]]:
+    """By observation, over all configuration types, from the factors alone: errors of the rows as they were made.
+
+    "rmse" is the root mean square of rows c - values, "relative" its ratio to that of the values (the relative RMSE of
+    matching conditions; left out where all values are zero), "n_rows" how many rows there are.
+    """
+    sums: dict[str, list[float]] = {}
+    zero_k = np.zeros(np.shape(coefficients_k))
+    for (_, name), factor in factors.items():
+        total = sums.setdefault(name, [0.0, 0.0, 0.0])
+        for i, x in enumerate((factor.residual_norm(coefficients_k) ** 2, factor.residual_norm(zero_k) ** 2)):
+            total[i] += x
+        total[2] += factor.n_rows
+    return {
+        name: {
+            "rmse": float(np.sqrt(wrong / n)),
+            **({"relative": float(np.sqrt(wrong / size))} if size > 0.0 else {}),
+            "n_rows": int(n),
+        }
+        for name, (wrong, size, n) in sums.items()
+    }
 
 
 def packed(factors: Factors) -> dict[str, dict[str, dict[str, Any]]]:

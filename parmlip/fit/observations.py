@@ -66,6 +66,15 @@ class Configuration:
         return digest.digest()
 
 
+@dataclass(frozen=True)
+class Probes:
+    """Along which displacements the Hessian is observed; `hessian_observations.HessianDirections` draws them."""
+
+    kind: str  # "random", "local" or "columns"
+    number: int
+    seed: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class Labels:
     """What a reference says about a configuration; what it does not say is None."""
@@ -79,6 +88,8 @@ class Labels:
     force_weight_a: RealArray | None = None  # (n_sites,) likewise, 0 leaves a force out; None: all are 1
     # by observation, standard deviation of the noise of the labels (eV, eV / angstrom); what is not named is exact
     sigmas: Mapping[str, float] = field(default_factory=dict)
+    probes: Probes | None = None  # directions of the Hessian's labels
+    hessian_o: RealArray | None = None  # -H v for each of them, moving components, eV / angstrom^2
 
     @property
     def observed_a(self) -> NDArray[np.bool_] | slice:
@@ -204,10 +215,15 @@ class Evaluation:
     """What the observations of one configuration share: each part is computed when first asked for."""
 
     def __init__(
-        self, basis: LinearBasis, configuration: Configuration, reference_rows: dict[bytes, RealArray] | None = None
+        self,
+        basis: LinearBasis,
+        configuration: Configuration,
+        reference_rows: dict[bytes, RealArray] | None = None,
+        probes: Probes | None = None,
     ) -> None:
         self.basis = basis
         self.configuration = configuration
+        self.probes = probes
         self._reference_rows = {} if reference_rows is None else reference_rows
 
     @cached_property

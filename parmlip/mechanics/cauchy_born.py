@@ -19,7 +19,7 @@ from parmlip.potentials.base import BlockPattern, Environments, FloatArray, Site
 RealArray = NDArray[np.float64]
 
 _COMPLEX_STEP: Final = 1e-20
-_STEP: Final = 4e-3  # of the differences of order four; the shorter of the two steps is half of it
+FOURTH_STEP: Final = 4e-3  # of the differences of order four; the shorter of the two steps is half of it
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class CauchyBorn:
         self.volume = float(abs(np.linalg.det(cell_cc[:d, :d])))
         positions_bc = lattice.basis_bc @ cell_cc
         # A margin, since the differences of order four stretch pairs into the cutoff.
-        pairs = find_pairs(cell_cc, lattice.periodic, positions_bc, law.cutoff * (1.0 + 2.0 * _STEP) + 2.0 * _STEP)
+        reach = law.cutoff * (1.0 + 2.0 * FOURTH_STEP) + 2.0 * FOURTH_STEP
+        pairs = find_pairs(cell_cc, lattice.periodic, positions_bc, reach)
         r_pc = pair_vectors(pairs, cell_cc, positions_bc)
         species_b = species_indices(species, law.species)[lattice.slot_b]
         self.environments = Environments(pairs.first_n, r_pc, species_b, species_b[pairs.site_p])
@@ -98,16 +99,23 @@ class CauchyBorn:
 
     def fourth(self) -> Fourth:
         """Differences of the third derivatives by every parameter, extrapolated once: error of order step^4."""
-        r_pc, n = self.environments.r_pc, len(self.direction_xpc)
-        tensor = np.zeros((n, n, n, n))
-        error = 0.0
-        for x, dr_pc in enumerate(self.direction_xpc):
-            coarse, fine = (
-                (self._third(r_pc + h * dr_pc) - self._third(r_pc - h * dr_pc)) / (2.0 * h) for h in (_STEP, _STEP / 2)
-            )
-            tensor[..., x] = (4.0 * fine - coarse) / 3.0
-            error = max(error, float(np.abs(tensor[..., x] - fine).max()))
-        return Fourth(tensor, error)
+        parts = [self.fourth_along(x) for x in range(len(self.direction_xpc))]
+        return Fourth(np.stack([tensor for tensor, _ in parts], axis=-1), max(error for _, error in parts))
+
+    def third_along(self, x: int) -> RealArray:
+        """(n, n): the third derivatives of which the last is by parameter x."""
+        moved = self.environments.r_pc + 1j * _COMPLEX_STEP * self.direction_xpc[x]
+        return np.asarray(self._second(moved).imag / _COMPLEX_STEP)
+
+    def fourth_along(self, x: int) -> tuple[RealArray, float]:
+        """(n, n, n): the fourth derivatives of which the last is by parameter x; how far they have not converged."""
+        r_pc, dr_pc = self.environments.r_pc, self.direction_xpc[x]
+        coarse, fine = (
+            (self._third(r_pc + h * dr_pc) - self._third(r_pc - h * dr_pc)) / (2.0 * h)
+            for h in (FOURTH_STEP, FOURTH_STEP / 2)
+        )
+        tensor = (4.0 * fine - coarse) / 3.0
+        return tensor, float(np.abs(tensor - fine).max())
 
     def _third(self, r_pc: FloatArray) -> RealArray:
         steps = [self._second(r_pc + 1j * _COMPLEX_STEP * dr_pc).imag for dr_pc in self.direction_xpc]
