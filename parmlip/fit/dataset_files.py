@@ -83,14 +83,17 @@ def dataset_of(structures: Sequence[LabelledStructure], one_body: Mapping[str, f
     structures : sequence of LabelledStructure
     one_body : energies by species, eV
     size : "none", "sqrt" or "atom"
-        Squared residuals of energies and virials are divided by 1, n_sites or n_sites^2.
+        Squared residuals of energies and virials are divided by 1, n_sites or n_sites^2; those of labels with a
+        standard deviation by its square instead.
     """
     configurations, labels = [], []
     for s in structures:
         configurations.append(Configuration(s.cell_cc, s.periodic, s.positions_ac, s.species, name=s.kind))
         scale = {name: 1.0 if name == "force" else float(s.n_sites) ** -_SIZE_POWER[size] for name in s.weights}
+        scale |= {name: sigma**-2 for name, sigma in s.sigmas.items()}
         weights = {name: weight * scale[name] for name, weight in s.weights.items()}
-        labels.append(Labels(without_one_body(s, one_body), s.forces_ac, s.virial_cc, weights, s.force_weight_a))
+        energy = without_one_body(s, one_body)
+        labels.append(Labels(energy, s.forces_ac, s.virial_cc, weights, s.force_weight_a, s.sigmas))
     return Dataset(tuple(configurations), tuple(labels))
 
 

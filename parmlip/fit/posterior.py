@@ -111,24 +111,38 @@ class Calibration:
 def calibrated(prediction: Prediction, found: Spread) -> Calibration:
     """The scales that make the errors of a test set as large as their bars, and the coverage.
 
-    Scale s of energies and of forces: the maximum of the likelihood of errors ~ N(0, s^2 spread^2 + noise^2). Where all
-    labels have known noise it is at least 1: noise then hides smaller errors.
+    Scale s of energies and of forces: the maximum of the likelihood of errors ~ N(0, s^2 spread^2 + noise^2). Known
+    noise hides errors that are smaller: where labels have it, s of forces is at least 1 (the posterior knows the noise
+    too), and s of the few energies at least that of the many forces, since both come from the same coefficients.
     """
-    scales: list[float] = []
-    coverages: list[float] = []
-    for error_o, spread_o, noise_o, of_o in (
-        (prediction.energy_o - prediction.energy_reference_o, found.energy_o, found.energy_noise_o,
-         found.energy_configuration_o),
-        (prediction.force_o - prediction.force_reference_o, found.force_o, found.force_noise_o,
-         found.force_configuration_o),
-    ):  # fmt: skip
-        scales.append(scale_of(error_o, spread_o, noise_o))
-        coverages += _coverage(error_o, spread_o, noise_o, of_o % 2 == 0)
-    return Calibration(*scales, *coverages)
+    forces = (
+        prediction.force_o - prediction.force_reference_o, found.force_o, found.force_noise_o,
+        found.force_configuration_o % 2 == 0,
+    )  # fmt: skip
+    energies = (
+        prediction.energy_o - prediction.energy_reference_o, found.energy_o, found.energy_noise_o,
+        found.energy_configuration_o % 2 == 0,
+    )  # fmt: skip
+    force_scale = scale_of(*forces[:3], 1.0)
+    energy_scale = scale_of(*energies[:3], max(force_scale, 1.0))
+    even, odd = ([_part(of, use) for of in (forces, energies)] for use in (True, False))
+    within = np.zeros((2, 2))
+    for known, judged in ((odd, even), (even, odd)):
+        s_force = scale_of(*known[0], 1.0)
+        s_energy = scale_of(*known[1], max(s_force, 1.0))
+        within += [_within(s, *of) for s, of in zip((s_force, s_energy), judged, strict=True)]
+    coverage = [
+        within[i] / len(of[0]) if all(len(half[i][0]) for half in (even, odd)) else np.full(2, np.nan)
+        for i, of in enumerate((forces, energies))
+    ]
+    return Calibration(energy_scale, force_scale, *map(float, coverage[1]), *map(float, coverage[0]))
 
 
-def scale_of(error_o: RealArray, spread_o: RealArray, noise_o: RealArray) -> float:
-    """The most likely s for errors ~ N(0, s^2 spread^2 + noise^2); 1 where nothing tells it."""
+def scale_of(error_o: RealArray, spread_o: RealArray, noise_o: RealArray, floor: float = 0.0) -> float:
+    """The most likely s for errors ~ N(0, s^2 spread^2 + noise^2), at least `floor` if there is noise.
+
+    1 where nothing tells it.
+    """
     use = spread_o > 0.0  # by symmetry some components vanish for every member
     error2, spread2, noise2 = error_o[use] ** 2, spread_o[use] ** 2, noise_o[use] ** 2
     if not len(error2) or not error2.any():
@@ -143,22 +157,20 @@ def scale_of(error_o: RealArray, spread_o: RealArray, noise_o: RealArray) -> flo
     grid = np.linspace(np.log(1e-2), np.log(1e4), 281)
     best = int(np.argmin([cost(x) for x in grid]))
     around = (grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)])
-    s = float(np.exp(scipy.optimize.minimize_scalar(cost, bounds=around, method="bounded").x))
-    return max(s, 1.0) if noise2.all() else s
+    return max(float(np.exp(scipy.optimize.minimize_scalar(cost, bounds=around, method="bounded").x)), floor)
 
 
-def _coverage(error_o: RealArray, spread_o: RealArray, noise_o: RealArray, even_o: RealArray) -> tuple[float, float]:
-    """Parts of the errors within one and two standard deviations, each half by the scale of the other."""
-    if not len(error_o) or even_o.all() or not even_o.any():
-        return np.nan, np.nan
-    within = np.zeros(2)
-    for here in (even_o, ~even_o):
-        s = scale_of(error_o[~here], spread_o[~here], noise_o[~here])
-        size = np.abs(error_o[here])
-        bar = np.sqrt((s * spread_o[here]) ** 2 + noise_o[here] ** 2) + 1e-12 * np.max(size, initial=0.0)
-        within += [np.count_nonzero(size <= bar), np.count_nonzero(size <= 2.0 * bar)]
-    one, two = within / len(error_o)
-    return float(one), float(two)
+def _part(of: tuple[RealArray, RealArray, RealArray, RealArray], even: bool) -> tuple[RealArray, RealArray, RealArray]:
+    """Errors, spread and noise of the even or of the odd configurations."""
+    use_o = of[3] == even
+    return of[0][use_o], of[1][use_o], of[2][use_o]
+
+
+def _within(s: float, error_o: RealArray, spread_o: RealArray, noise_o: RealArray) -> list[int]:
+    """Numbers of errors within one and within two standard deviations."""
+    size = np.abs(error_o)
+    bar = np.sqrt((s * spread_o) ** 2 + noise_o**2) + 1e-12 * np.max(size, initial=0.0)
+    return [int(np.count_nonzero(size <= k * bar)) for k in (1.0, 2.0)]
 
 
 def _joined(parts: list[RealArray]) -> RealArray:

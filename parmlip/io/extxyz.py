@@ -7,7 +7,7 @@ stress = -virial / V in eV / angstrom^3 (ASE's sign). All is local.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +61,8 @@ class LabelledStructure:
     virial_cc: RealArray | None  # (3, 3) eV
     weights: Mapping[str, float]  # by observation, multiply squared residuals
     force_weight_a: RealArray | None  # (n_sites,) likewise, 0 where forces are masked; None if all are 1
+    # by observation, standard deviation of the label (eV, eV / angstrom, eV) where the structure tells it
+    sigmas: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def n_sites(self) -> int:
@@ -161,6 +163,7 @@ def _labelled(where: str, atoms: Atoms, entries: Mapping[str, Any], keys: Keys, 
         virial_cc=virial_cc,
         weights=_weights(entries, where),
         force_weight_a=force_weight_a,
+        sigmas=_sigmas(entries, where),
     )
 
 
@@ -218,6 +221,18 @@ def _weights(entries: Mapping[str, Any], where: str) -> dict[str, float]:
                 weight *= float(value)
         weights[name] = weight
     return weights
+
+
+def _sigmas(entries: Mapping[str, Any], where: str) -> dict[str, float]:
+    """`energy_sigma`, `force_sigma`, `virial_sigma`, where a structure has them."""
+    sigmas = {}
+    for name in OBSERVATIONS:
+        value = _numbers(entries, f"{name}_sigma", [()], where)
+        if value is not None:
+            if not (np.isfinite(value) and value > 0.0):
+                raise DataError(f"{where}: {name}_sigma = {value} must be finite and greater than 0")
+            sigmas[name] = float(value)
+    return sigmas
 
 
 def _force_weights(entries: Mapping[str, Any], n: int, where: str) -> RealArray | None:
