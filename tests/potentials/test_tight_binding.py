@@ -127,15 +127,16 @@ def test_forces_virial_and_site_energies_belong_to_the_energy(name):
     assert np.ptp(here.site_energies_a) > 0.01
     np.testing.assert_allclose(here.forces_ac.sum(axis=0), 0.0, atol=1e-12)
     moves, strains = [], []
-    for h in STEPS:
+    steps = STEPS / 4 if name != "odd number of electrons" else STEPS / 16  # three levels nearly alike at the top
+    for h in steps:
         ends = [evaluate(law, cell_cc, positions_ac + s * h * v_ac).energy for s in (1, -1)]
         moves.append((ends[0] - ends[1]) / (2 * h) + np.sum(here.forces_ac * v_ac))
-    for h in STEPS / 4:
+    for h in steps:
         both = [np.eye(3) + s * 0.5 * h * d_cc for s in (1, -1)]
         ends = [evaluate(law, cell_cc @ f_cc, positions_ac @ f_cc).energy for f_cc in both]
         strains.append((ends[0] - ends[1]) / h + np.sum(here.virial_cc * d_cc))
-    assert order(moves, STEPS) == pytest.approx(2.0, abs=0.1)
-    assert order(strains, STEPS / 4) == pytest.approx(2.0, abs=0.1)
+    assert order(moves, steps) == pytest.approx(2.0, abs=0.1)
+    assert order(strains, steps) == pytest.approx(2.0, abs=0.1)
 
 
 @pytest.mark.parametrize("fermi_level", [None, 5.9])
