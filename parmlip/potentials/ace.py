@@ -227,13 +227,17 @@ class ACE:
         return ACE(replace(self.basis, one_body=True), np.column_stack([constant_s, blocks]).ravel())
 
     @cached_property
-    def _folded(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """One-body energies (n_species,), and product weights: linear (n_species, n_x), quadratic (., n_terms)."""
+    def _folded(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """One-body energies (n_species,), and product weights: linear (n_species, n_x), quadratic (., n_terms).
+
+        The quadratic ones also in the order of `ProductTables.partner_s`, each twice.
+        """
         blocks = self.coefficients.reshape(len(self.species), self.basis.n_block)
         skipped = int(self.basis.one_body)
         constant = blocks[:, 0].copy() if skipped else np.zeros(len(self.species))
         folded = [self.basis.products.fold(block[skipped:]) for block in blocks]
-        return constant, np.array([linear for linear, _ in folded]), np.array([q for _, q in folded])
+        linear, quadratic = np.array([first for first, _ in folded]), np.array([q for _, q in folded])
+        return constant, linear, quadratic, np.ascontiguousarray(quadratic[:, self.basis.products.tables.term_s])
 
     def site_energies(self, environments: Environments) -> FloatArray:
         """Site energies V_n, shape (n,), eV."""
@@ -244,10 +248,13 @@ class ACE:
         return self._evaluate(environments, True)
 
     def _evaluate(self, e: Environments, with_gradients: bool) -> tuple[FloatArray, FloatArray]:
+        constant, linear, _, both_ways = self._folded
         value_n, g_pc = energies_and_gradients(
             self.basis.one_particle_tables,
             self.basis.products.tables,
-            *self._folded,
+            constant,
+            linear,
+            both_ways,
             e.first_n,
             e.r_pc,
             e.species_n,
@@ -260,7 +267,7 @@ class ACE:
         """Sum of all site Hessians as 3 x 3 blocks on `pattern`, shape (n_blocks, 3, 3), eV / angstrom^2."""
         e = environments
         blocks: FloatArray = np.zeros((len(pattern.column_b), 3, 3), e.r_pc.dtype)
-        _, linear, quadratic = self._folded
+        _, linear, quadratic, _ = self._folded
         failed = site_hessians(
             self.basis.one_particle_tables,
             self.basis.products.tables,

@@ -74,15 +74,32 @@ def build_product_list(couplings: Couplings) -> ProductList:
     row_u, counts = np.unique(edges[:, 0], return_counts=True)
     place_m = np.array([entry if is_linear else n_x + rank[entry] for is_linear, entry in place], np.int64)
     ends = np.array(list(pairs), np.int64).reshape(-1, 2)
+    partners = _both_ways(edges, n_x)
+    factors = _both_ways(ends, n_a)
     tables = ProductTables(
         left_p=ends[:, 0].astype(np.uint32),
         right_p=ends[:, 1].astype(np.uint32),
         row_u=row_u.astype(np.uint32),
         first_u=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
         column_t=edges[:, 1].astype(np.uint32),
+        first_x=partners[0],
+        partner_s=partners[1].astype(np.uint32),
+        term_s=partners[2].astype(np.uint32),
+        first_a=factors[0],
+        pair_s=(n_a + factors[2]).astype(np.uint32),
+        other_s=factors[1].astype(np.uint32),
     )
     function_t = np.repeat(np.arange(len(couplings.slots_k)), np.diff(couplings.first_k))
     return ProductList(tables, n_x, len(edges), place_m[of_term.ravel()], function_t, couplings.coefficient_t)
+
+
+def _both_ways(edges_ec: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """For each of n nodes its first entry in two lists: the other ends of its edges, and their numbers."""
+    here, there = edges_ec.T.ravel(), edges_ec[:, ::-1].T.ravel()
+    number = np.tile(np.arange(len(edges_ec)), 2)
+    order = np.lexsort((there, here))
+    first = np.concatenate([[0], np.cumsum(np.bincount(here, minlength=n))]).astype(np.int64)
+    return first, there[order], number[order]
 
 
 def function_tables(couplings: Couplings) -> FunctionTables:

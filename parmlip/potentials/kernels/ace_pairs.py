@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import njit
 
-LANES = 8
+from parmlip.potentials.kernels.vectors import LANES, add, aligned, load, multiply, multiply_add, spread, store, total
+
 FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
@@ -50,16 +51,18 @@ def allocate(tables: OneParticleTables, first_n: Any, like: Any) -> Lanes:
     most = 0
     for n in range(len(first_n) - 1):
         most = max(most, first_n[n + 1] - first_n[n])
-    size = (most // LANES + 1 + tables.n_species) * LANES
+    blocks = (most // LANES + 1 + tables.n_species) | 1  # odd: rows a power of two apart would share few cache lines
+    size = blocks * LANES
+    n_max, n_harmonics = len(tables.recursion_nk), len(tables.upward_hk)
     return Lanes(
         np.empty(size, np.int64),
         np.zeros(tables.n_species + 1, np.int64),
-        np.empty((3, size), like.dtype),
-        np.empty((8, size), like.dtype),
-        np.empty((3, len(tables.recursion_nk), size), like.dtype),
-        np.empty((len(tables.upward_hk), size), like.dtype),
-        np.empty((len(tables.upward_hk), 3, size), like.dtype),
-        np.empty((6, size), like.dtype),
+        aligned(3 * size, like).reshape((3, size)),
+        aligned(8 * size, like).reshape((8, size)),
+        aligned(3 * n_max * size, like).reshape((3, n_max, size)),
+        aligned(n_harmonics * size, like).reshape((n_harmonics, size)),
+        aligned(n_harmonics * 3 * size, like).reshape((n_harmonics, 3, size)),
+        aligned(6 * size, like).reshape((6, size)),
     )
 
 
@@ -201,37 +204,34 @@ def fill_gradients(tables: OneParticleTables, lanes: Lanes, n_lanes: int) -> Non
                     row[j] += k1 * y1[j]
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy")
 def sum_neighbours(tables: OneParticleTables, lanes: Lanes, a_a: Any) -> None:
     """A_(z, l, m, n) = sum over neighbours of species z of P_n Y_lm."""
-    zero = a_a.dtype.type(0.0)
-    block = tables.first_l[-1]
+    zero = spread(a_a.dtype.type(0.0))
+    block, radial, y, width = tables.first_l[-1], lanes.radial_dnj, lanes.harmonic_hj, len(lanes.pair_j)
     for z in range(tables.n_species):
         lo, hi = lanes.first_z[z], lanes.first_z[z + 1]
-        radial, y = lanes.radial_dnj[0], lanes.harmonic_hj
         for el in range(len(tables.n_max_l)):
             n_max = tables.n_max_l[el]
-            for q in range(2 * el + 1):
-                row = y[el * el + q, lo:hi]
-                base = z * block + tables.first_l[el] + q * n_max
+            for h in range(el * el, (el + 1) * (el + 1)):
+                base = z * block + tables.first_l[el] + (h - el * el) * n_max
                 n = 0
                 while n + 4 <= n_max:
-                    p0, p1 = radial[n, lo:hi], radial[n + 1, lo:hi]
-                    p2, p3 = radial[n + 2, lo:hi], radial[n + 3, lo:hi]
-                    s0 = s1 = s2 = s3 = zero
-                    for j in range(hi - lo):
-                        s0 += row[j] * p0[j]
-                        s1 += row[j] * p1[j]
-                        s2 += row[j] * p2[j]
-                        s3 += row[j] * p3[j]
-                    a_a[base + n], a_a[base + n + 1], a_a[base + n + 2], a_a[base + n + 3] = s0, s1, s2, s3
+                    s0, s1, s2, s3 = zero, zero, zero, zero
+                    for j in range(lo, hi, LANES):
+                        row, p = load(y, h * width + j), n * width + j
+                        s0 = multiply_add(row, load(radial, p), s0)
+                        s1 = multiply_add(row, load(radial, p + width), s1)
+                        s2 = multiply_add(row, load(radial, p + 2 * width), s2)
+                        s3 = multiply_add(row, load(radial, p + 3 * width), s3)
+                    a_a[base + n], a_a[base + n + 1] = total(s0), total(s1)
+                    a_a[base + n + 2], a_a[base + n + 3] = total(s2), total(s3)
                     n += 4
                 while n < n_max:
-                    p0 = radial[n, lo:hi]
                     s0 = zero
-                    for j in range(hi - lo):
-                        s0 += row[j] * p0[j]
-                    a_a[base + n] = s0
+                    for j in range(lo, hi, LANES):
+                        s0 = multiply_add(load(y, h * width + j), load(radial, n * width + j), s0)
+                    a_a[base + n] = total(s0)
                     n += 1
 
 
@@ -256,86 +256,81 @@ def contract_radial(radial: Any, w_n: Any, lo: int, hi: int, out: Any) -> None:
         n += 1
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy")
 def pair_gradients(tables: OneParticleTables, lanes: Lanes, n_lanes: int, w_a: Any, g_pc: Any) -> None:
     """g_pc of the gathered pairs from w = dV/dA: d/dr_j sum_a w_a P_n Y_lm(r_j)."""
     index, coefficient = tables.gradient_index, tables.gradient_coefficient
-    block = tables.first_l[-1]
+    block, work, unit, y = tables.first_l[-1], lanes.work_kj, lanes.unit_cj, lanes.harmonic_hj
+    radial, width = lanes.radial_dnj, len(lanes.pair_j)
+    to_slope = radial.shape[1] * width
+    zero = spread(w_a.dtype.type(0.0))
     for z in range(tables.n_species):
-        lo, hi = lanes.first_z[z], lanes.first_z[z + 1]
-        width = hi - lo
-        work, y, inverse = lanes.work_kj, lanes.harmonic_hj, lanes.r_kj[1, lo:hi]
-        radial, slope = lanes.radial_dnj[0], lanes.radial_dnj[1]
-        along, gx, gy, gz = work[0, lo:hi], work[1, lo:hi], work[2, lo:hi], work[3, lo:hi]
-        g, dg = work[4, lo:hi], work[5, lo:hi]
-        for k in range(4):
-            row = work[k, lo:hi]
-            for j in range(width):
-                row[j] = 0.0
-        for el in range(len(tables.n_max_l)):
-            n_max = tables.n_max_l[el]
-            for q in range(2 * el + 1):
-                h = el * el + q
-                base = z * block + tables.first_l[el] + q * n_max
-                weights = w_a[base : base + n_max]
-                contract_radial(radial, weights, lo, hi, g)
-                contract_radial(slope, weights, lo, hi, dg)
-                row = y[h, lo:hi]
-                for j in range(width):
-                    g[j] *= inverse[j]
-                for j in range(width):
-                    along[j] += row[j] * (dg[j] - el * g[j])
-                if el > 0:
-                    x0, x1 = y[index[h, 0], lo:hi], y[index[h, 1], lo:hi]
-                    y0, y1, z0 = y[index[h, 2], lo:hi], y[index[h, 3], lo:hi], y[index[h, 4], lo:hi]
-                    a, b, c = coefficient[h, 0], coefficient[h, 1], coefficient[h, 2]
-                    d, e = coefficient[h, 3], coefficient[h, 4]
-                    for j in range(width):
-                        gx[j] += g[j] * (a * x0[j] + b * x1[j])
-                    for j in range(width):
-                        gy[j] += g[j] * (c * y0[j] + d * y1[j])
-                    for j in range(width):
-                        gz[j] += g[j] * (e * z0[j])
-        unit = lanes.unit_cj
-        for j in range(width):
-            p = lanes.pair_j[lo + j]
-            if p >= 0:
-                g_pc[p, 0] = gx[j] + unit[0, lo + j] * along[j]
-                g_pc[p, 1] = gy[j] + unit[1, lo + j] * along[j]
-                g_pc[p, 2] = gz[j] + unit[2, lo + j] * along[j]
+        for j in range(lanes.first_z[z], lanes.first_z[z + 1], LANES):
+            along, gx, gy, gz = zero, zero, zero, zero
+            inverse = load(lanes.r_kj, width + j)
+            for el in range(len(tables.n_max_l)):
+                n_max = tables.n_max_l[el]
+                for h in range(el * el, (el + 1) * (el + 1)):
+                    base = z * block + tables.first_l[el] + (h - el * el) * n_max
+                    g, dg, g1, dg1 = zero, zero, zero, zero
+                    n, p = 0, j
+                    while n + 2 <= n_max:
+                        g = multiply_add(w_a[base + n], load(radial, p), g)
+                        dg = multiply_add(w_a[base + n], load(radial, to_slope + p), dg)
+                        g1 = multiply_add(w_a[base + n + 1], load(radial, p + width), g1)
+                        dg1 = multiply_add(w_a[base + n + 1], load(radial, to_slope + p + width), dg1)
+                        n += 2
+                        p += 2 * width
+                    if n < n_max:
+                        g = multiply_add(w_a[base + n], load(radial, p), g)
+                        dg = multiply_add(w_a[base + n], load(radial, to_slope + p), dg)
+                    g = multiply(add(g, g1), inverse)
+                    along = multiply_add(load(y, h * width + j), multiply_add(-float(el), g, add(dg, dg1)), along)
+                    if el > 0:
+                        x0, x1 = load(y, index[h, 0] * width + j), load(y, index[h, 1] * width + j)
+                        y0, y1 = load(y, index[h, 2] * width + j), load(y, index[h, 3] * width + j)
+                        gx = multiply_add(g, multiply_add(coefficient[h, 1], x1, multiply(coefficient[h, 0], x0)), gx)
+                        gy = multiply_add(g, multiply_add(coefficient[h, 3], y1, multiply(coefficient[h, 2], y0)), gy)
+                        gz = multiply_add(g, multiply(coefficient[h, 4], load(y, index[h, 4] * width + j)), gz)
+            store(work, j, multiply_add(load(unit, j), along, gx))
+            store(work, width + j, multiply_add(load(unit, width + j), along, gy))
+            store(work, 2 * width + j, multiply_add(load(unit, 2 * width + j), along, gz))
+    for j in range(n_lanes):
+        p = lanes.pair_j[j]
+        if p >= 0:
+            g_pc[p, 0], g_pc[p, 1], g_pc[p, 2] = work[0, j], work[1, j], work[2, j]
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy")
 def fill_jacobian(tables: OneParticleTables, lanes: Lanes, first_g: Any, jacobian: Any) -> None:
     """dA/dr_j in one flat array: for each group g of lanes, one after another, a block (A of one species, 3, lanes).
 
-    Lanes first_g[g] .. first_g[g + 1] - 1 are of one species; rows stand for the A of that species.
+    Lanes first_g[g] .. first_g[g + 1] - 1, a multiple of `LANES`, are of one species; rows stand for its A.
     """
-    block = tables.first_l[-1]
+    block, size = tables.first_l[-1], len(lanes.pair_j)
+    radial, y, dy, unit = lanes.radial_dnj, lanes.harmonic_hj, lanes.gradient_hcj, lanes.unit_cj
+    to_slope = radial.shape[1] * size
     for group in range(len(first_g) - 1):
-        lo, hi = first_g[group], first_g[group + 1]
-        width = hi - lo
-        radial, slope = lanes.radial_dnj[0], lanes.radial_dnj[1]
-        y, dy, inverse = lanes.harmonic_hj, lanes.gradient_hcj, lanes.r_kj[1, lo:hi]
-        unit, tangent, product = lanes.unit_cj, lanes.work_kj[0, lo:hi], lanes.work_kj[1, lo:hi]
-        start = block * 3 * lo
-        for el in range(len(tables.n_max_l)):
-            n_max = tables.n_max_l[el]
-            for q in range(2 * el + 1):
-                h = el * el + q
-                row = y[h, lo:hi]
-                first = tables.first_l[el] + q * n_max
-                for c in range(3):
-                    u, d = unit[c, lo:hi], dy[h, c, lo:hi]
-                    for j in range(width):
-                        product[j] = row[j] * u[j]
-                    for j in range(width):
-                        tangent[j] = (d[j] - el * product[j]) * inverse[j]
+        lo, width = first_g[group], first_g[group + 1] - first_g[group]
+        for j in range(lo, lo + width, LANES):
+            start = block * 3 * lo + j - lo
+            inverse = load(lanes.r_kj, size + j)
+            ux, uy, uz = load(unit, j), load(unit, size + j), load(unit, 2 * size + j)
+            for el in range(len(tables.n_max_l)):
+                n_max = tables.n_max_l[el]
+                for h in range(el * el, (el + 1) * (el + 1)):
+                    first = tables.first_l[el] + (h - el * el) * n_max
+                    row, d = load(y, h * size + j), 3 * h * size + j
+                    px, py, pz = multiply(row, ux), multiply(row, uy), multiply(row, uz)
+                    tx = multiply(multiply_add(-float(el), px, load(dy, d)), inverse)
+                    ty = multiply(multiply_add(-float(el), py, load(dy, d + size)), inverse)
+                    tz = multiply(multiply_add(-float(el), pz, load(dy, d + 2 * size)), inverse)
                     for n in range(n_max):
-                        place = start + ((first + n) * 3 + c) * width
-                        out, p, dp = jacobian[place : place + width], radial[n, lo:hi], slope[n, lo:hi]
-                        for j in range(width):
-                            out[j] = p[j] * tangent[j] + dp[j] * product[j]
+                        place = start + (first + n) * 3 * width
+                        p, dp = load(radial, n * size + j), load(radial, to_slope + n * size + j)
+                        store(jacobian, place, multiply_add(dp, px, multiply(p, tx)))
+                        store(jacobian, place + width, multiply_add(dp, py, multiply(p, ty)))
+                        store(jacobian, place + 2 * width, multiply_add(dp, pz, multiply(p, tz)))
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)

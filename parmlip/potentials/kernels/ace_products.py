@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from numba import njit
 
-from parmlip.potentials.kernels.ace_pairs import FAST, LANES
+from parmlip.potentials.kernels.ace_pairs import FAST
+from parmlip.potentials.kernels.vectors import LANES, add, load, multiply, multiply_add, spread, store
 
 
 class ProductTables(NamedTuple):
@@ -17,6 +18,12 @@ class ProductTables(NamedTuple):
     row_u: Any  # (n_rows,) entry of X
     first_u: Any  # (n_rows + 1,)
     column_t: Any  # (n_terms,) entry of X
+    first_x: Any  # (n_X + 1,) the same terms seen from each entry of X, hence twice:
+    partner_s: Any  # (2 n_terms,) the other entry
+    term_s: Any  # (2 n_terms,) number of the term
+    first_a: Any  # (n_A + 1,) the pair products of each A, a square twice:
+    pair_s: Any  # (2 n_products,) entry of X
+    other_s: Any  # (2 n_products,) the other A
 
 
 class FunctionTables(NamedTuple):
@@ -57,59 +64,56 @@ def value_and_adjoint(products: ProductTables, linear_x: Any, q_t: Any, n_a: int
     return value
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy")
 def values_and_adjoints(
-    products: ProductTables, linear_x: Any, q_t: Any, n_a: int, x_xb: Any, g_xb: Any, value_b: Any, total_b: Any
+    products: ProductTables, linear_x: Any, q_s: Any, n_a: int, x_xb: Any, g_xb: Any, value_b: Any, with_adjoint: bool
 ) -> None:
-    """`value_and_adjoint` of a batch of `LANES` centres (index b), of which one coefficient serves all."""
+    """`value_and_adjoint` of a batch of `LANES` centres (index b), of which one coefficient serves all.
+
+    Sums are pulled (each entry of X from its partners, each A from its pairs) and not pushed: they stay in registers.
+    `q_s` is `q_t` in the order of `partner_s`.
+    """
     left, right = products.left_p, products.right_p
-    column, first = products.column_t, products.first_u
+    partner, first = products.partner_s, products.first_x
     for p in range(len(left)):
-        i, k = left[p], right[p]
-        for b in range(LANES):
-            x_xb[n_a + p, b] = x_xb[i, b] * x_xb[k, b]
-    for b in range(LANES):
-        value_b[b] = 0.0
+        store(x_xb, (n_a + p) * LANES, multiply(load(x_xb, left[p] * LANES), load(x_xb, right[p] * LANES)))
+    value = spread(x_xb.dtype.type(0.0))
     for i in range(len(linear_x)):
-        for b in range(LANES):
-            g_xb[i, b] = linear_x[i]
-        for b in range(LANES):
-            value_b[b] += linear_x[i] * x_xb[i, b]
-    for u in range(len(products.row_u)):
-        row, t, last = products.row_u[u], first[u], first[u + 1]
-        for b in range(LANES):
-            total_b[b] = 0.0
+        t, last = first[i], first[i + 1]
+        linear = spread(x_xb.dtype.type(linear_x[i]))
+        s0, s1, s2, s3 = (
+            linear,
+            spread(x_xb.dtype.type(0.0)),
+            spread(x_xb.dtype.type(0.0)),
+            spread(x_xb.dtype.type(0.0)),
+        )
         while t + 4 <= last:
-            k0, k1, k2, k3 = column[t], column[t + 1], column[t + 2], column[t + 3]
-            q0, q1, q2, q3 = q_t[t], q_t[t + 1], q_t[t + 2], q_t[t + 3]
-            for b in range(LANES):
-                total_b[b] += (q0 * x_xb[k0, b] + q1 * x_xb[k1, b]) + (q2 * x_xb[k2, b] + q3 * x_xb[k3, b])
-            for b in range(LANES):
-                g_xb[k0, b] += q0 * x_xb[row, b]
-            for b in range(LANES):
-                g_xb[k1, b] += q1 * x_xb[row, b]
-            for b in range(LANES):
-                g_xb[k2, b] += q2 * x_xb[row, b]
-            for b in range(LANES):
-                g_xb[k3, b] += q3 * x_xb[row, b]
+            s0 = multiply_add(q_s[t], load(x_xb, partner[t] * LANES), s0)
+            s1 = multiply_add(q_s[t + 1], load(x_xb, partner[t + 1] * LANES), s1)
+            s2 = multiply_add(q_s[t + 2], load(x_xb, partner[t + 2] * LANES), s2)
+            s3 = multiply_add(q_s[t + 3], load(x_xb, partner[t + 3] * LANES), s3)
             t += 4
         while t < last:
-            k0, q0 = column[t], q_t[t]
-            for b in range(LANES):
-                total_b[b] += q0 * x_xb[k0, b]
-            for b in range(LANES):
-                g_xb[k0, b] += q0 * x_xb[row, b]
+            s0 = multiply_add(q_s[t], load(x_xb, partner[t] * LANES), s0)
             t += 1
-        for b in range(LANES):
-            value_b[b] += total_b[b] * x_xb[row, b]
-        for b in range(LANES):
-            g_xb[row, b] += total_b[b]
-    for p in range(len(left)):
-        i, k = left[p], right[p]
-        for b in range(LANES):
-            g_xb[i, b] += g_xb[n_a + p, b] * x_xb[k, b]
-        for b in range(LANES):
-            g_xb[k, b] += g_xb[n_a + p, b] * x_xb[i, b]
+        s0 = add(add(s0, s1), add(s2, s3))
+        value = multiply_add(add(s0, linear), load(x_xb, i * LANES), value)
+        store(g_xb, i * LANES, s0)
+    store(value_b, 0, multiply(0.5, value))
+    if not with_adjoint:
+        return
+    for i in range(n_a):
+        s0, s1 = load(g_xb, i * LANES), spread(x_xb.dtype.type(0.0))
+        t, last = products.first_a[i], products.first_a[i + 1]
+        while t + 2 <= last:
+            s0 = multiply_add(load(g_xb, products.pair_s[t] * LANES), load(x_xb, products.other_s[t] * LANES), s0)
+            s1 = multiply_add(
+                load(g_xb, products.pair_s[t + 1] * LANES), load(x_xb, products.other_s[t + 1] * LANES), s1
+            )
+            t += 2
+        if t < last:
+            s0 = multiply_add(load(g_xb, products.pair_s[t] * LANES), load(x_xb, products.other_s[t] * LANES), s0)
+        store(g_xb, i * LANES, add(s0, s1))
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
@@ -172,26 +176,30 @@ def function_gradient(functions: FunctionTables, k: int, a_a: Any, d_e: Any) -> 
     order = 1
     while order < 4 and factor[first, order] >= 0:
         order += 1
-    for t in range(first, last):
-        c = functions.coefficient_t[t]
-        a0 = a_a[factor[t, 0]]
-        if order == 1:
+    if order == 1:
+        for t in range(first, last):
+            c = functions.coefficient_t[t]
             d_e[entry[t, 0]] += c
-            value += c * a0
-        elif order == 2:
-            a1 = a_a[factor[t, 1]]
+            value += c * a_a[factor[t, 0]]
+    elif order == 2:
+        for t in range(first, last):
+            c, a0, a1 = functions.coefficient_t[t], a_a[factor[t, 0]], a_a[factor[t, 1]]
             d_e[entry[t, 0]] += c * a1
             d_e[entry[t, 1]] += c * a0
             value += c * a0 * a1
-        elif order == 3:
+    elif order == 3:
+        for t in range(first, last):
+            c, a0 = functions.coefficient_t[t], a_a[factor[t, 0]]
             a1, a2 = a_a[factor[t, 1]], a_a[factor[t, 2]]
             c0, c12 = c * a0, c * a1 * a2
             d_e[entry[t, 0]] += c12
             d_e[entry[t, 1]] += c0 * a2
             d_e[entry[t, 2]] += c0 * a1
             value += a0 * c12
-        else:
-            a1, a2, a3 = a_a[factor[t, 1]], a_a[factor[t, 2]], a_a[factor[t, 3]]
+    else:
+        for t in range(first, last):
+            c, a0, a1 = functions.coefficient_t[t], a_a[factor[t, 0]], a_a[factor[t, 1]]
+            a2, a3 = a_a[factor[t, 2]], a_a[factor[t, 3]]
             c01, c23 = c * a0 * a1, a2 * a3
             d_e[entry[t, 0]] += c * a1 * c23
             d_e[entry[t, 1]] += c * a0 * c23

@@ -8,8 +8,6 @@ import numpy as np
 from numba import njit
 
 from parmlip.potentials.kernels.ace_pairs import (
-    FAST,
-    LANES,
     Lanes,
     OneParticleTables,
     allocate,
@@ -32,7 +30,9 @@ from parmlip.potentials.kernels.ace_products import (
     values_and_adjoints,
 )
 from parmlip.potentials.kernels.scatter import add_site_hessian
+from parmlip.potentials.kernels.vectors import LANES, add, aligned, load, multiply, multiply_add, spread, store, total
 
+TILE = 32  # functions whose design rows are made together
 GROUP = 16  # lanes in one block of a site Hessian: 48 x 48 products still run near the speed of dgemm
 
 
@@ -42,7 +42,7 @@ def energies_and_gradients(
     products: ProductTables,
     constant_s: Any,
     linear_sx: Any,
-    q_st: Any,
+    q_ss: Any,
     first_n: Any,
     r_pc: Any,
     species_n: Any,
@@ -52,14 +52,16 @@ def energies_and_gradients(
     """V_n (n,) and g_pc (n_pairs, 3); g_pc is zero without `with_gradients`, and for pairs out of range.
 
     Centres of one species go through the products in batches of `LANES`; the last batch may have idle lanes.
+    `q_ss` is the quadratic form in the order of `ProductTables.partner_s`.
     """
     n_a = tables.n_species * tables.first_l[-1]
     kept = [allocate(tables, first_n, r_pc) for _ in range(LANES)]
     lanes_b, centre_b = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
     n_x = linear_sx.shape[1]
     a_a, w_a = np.empty(n_a, r_pc.dtype), np.empty(n_a, r_pc.dtype)
-    x_xb, g_xb = np.zeros((n_x, LANES), r_pc.dtype), np.empty((n_x, LANES), r_pc.dtype)
-    value_b, total_b = np.empty(LANES, r_pc.dtype), np.empty(LANES, r_pc.dtype)
+    x_xb, g_xb = aligned(n_x * LANES, r_pc).reshape((n_x, LANES)), aligned(n_x * LANES, r_pc).reshape((n_x, LANES))
+    x_xb[:n_a] = 0.0  # what idle lanes hold must be numbers
+    value_b = np.empty(LANES, r_pc.dtype)
     value_n, g_pc = np.empty(len(species_n), r_pc.dtype), np.zeros(r_pc.shape, r_pc.dtype)
     for s in range(tables.n_species):
         filled, n = 0, 0
@@ -80,7 +82,7 @@ def energies_and_gradients(
                     continue
             if filled == 0:
                 break
-            values_and_adjoints(products, linear_sx[s], q_st[s], n_a, x_xb, g_xb, value_b, total_b)
+            values_and_adjoints(products, linear_sx[s], q_ss[s], n_a, x_xb, g_xb, value_b, with_gradients)
             for b in range(filled):
                 value_n[centre_b[b]] = constant_s[s] + value_b[b]
                 if with_gradients:
@@ -121,38 +123,36 @@ def basis_values(
     return b_nk
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy")
 def combine_rows(
-    jacobian: Any,
-    offset: int,
-    stride: int,
-    length: int,
-    entry_e: Any,
-    first: int,
-    last: int,
-    base: int,
-    d_e: Any,
-    out: Any,
+    matrix: Any, offset: int, length: int, entry_e: Any, first: int, last: int, d_e: Any, out: Any, place: int
 ) -> None:
-    """out[:length] = sum over entries e of d_e times row (entry_e - base) of a flat matrix, four rows at a time."""
-    for i in range(length):
-        out[i] = 0.0
-    e = first
-    while e + 4 <= last:
-        d0, d1, d2, d3 = d_e[e], d_e[e + 1], d_e[e + 2], d_e[e + 3]
-        r0 = jacobian[offset + (entry_e[e] - base) * stride : offset + (entry_e[e] - base) * stride + length]
-        r1 = jacobian[offset + (entry_e[e + 1] - base) * stride : offset + (entry_e[e + 1] - base) * stride + length]
-        r2 = jacobian[offset + (entry_e[e + 2] - base) * stride : offset + (entry_e[e + 2] - base) * stride + length]
-        r3 = jacobian[offset + (entry_e[e + 3] - base) * stride : offset + (entry_e[e + 3] - base) * stride + length]
-        for i in range(length):
-            out[i] += d0 * r0[i] + d1 * r1[i] + d2 * r2[i] + d3 * r3[i]
-        e += 4
-    while e < last:
-        d0 = d_e[e]
-        r0 = jacobian[offset + (entry_e[e] - base) * stride : offset + (entry_e[e] - base) * stride + length]
-        for i in range(length):
-            out[i] += d0 * r0[i]
-        e += 1
+    """out[place : place + length] = sum over entries e of d_e times a row of a flat matrix, from `offset` on.
+
+    Row entry_e of the matrix begins at offset + entry_e * length; `length` is a multiple of 24 (3 times the lanes).
+    """
+    zero = spread(out.dtype.type(0.0))
+    for i in range(0, length, 3 * LANES):
+        sx, sy, sz, tx, ty, tz = zero, zero, zero, zero, zero, zero
+        e, start = first, offset + i
+        while e + 2 <= last:
+            r = start + entry_e[e] * length
+            sx = multiply_add(d_e[e], load(matrix, r), sx)
+            sy = multiply_add(d_e[e], load(matrix, r + LANES), sy)
+            sz = multiply_add(d_e[e], load(matrix, r + 2 * LANES), sz)
+            r = start + entry_e[e + 1] * length
+            tx = multiply_add(d_e[e + 1], load(matrix, r), tx)
+            ty = multiply_add(d_e[e + 1], load(matrix, r + LANES), ty)
+            tz = multiply_add(d_e[e + 1], load(matrix, r + 2 * LANES), tz)
+            e += 2
+        if e < last:
+            r = start + entry_e[e] * length
+            sx = multiply_add(d_e[e], load(matrix, r), sx)
+            sy = multiply_add(d_e[e], load(matrix, r + LANES), sy)
+            sz = multiply_add(d_e[e], load(matrix, r + 2 * LANES), sz)
+        store(out, place + i, add(sx, tx))
+        store(out, place + i + LANES, add(sy, ty))
+        store(out, place + i + 2 * LANES, add(sz, tz))
 
 
 @njit(cache=True, error_model="numpy")
@@ -170,6 +170,8 @@ def design_rows(
     """Energy (n_basis,), force (n_basis, n_sites, 3), virial (n_basis, 6) of each basis function, summed over centres.
 
     Centre n is site n. Function k depends on few A, so its row of 3 J derivatives is a short sum of rows of dA/dr.
+    These are made for eight neighbours and `TILE` functions at a time: dA/dr stays in the first cache, and a function's
+    forces are touched once for each centre.
     """
     block = tables.first_l[-1]
     n_a = tables.n_species * block
@@ -178,12 +180,24 @@ def design_rows(
     n_functions = len(functions.first_k) - 1
     width = n_functions + one_body
     n_basis = tables.n_species * width
-    a_a, d_e = np.empty(n_a, r_pc.dtype), np.empty(n_a, r_pc.dtype)
-    jacobian = np.empty(block * 3 * size, r_pc.dtype)
-    row = np.empty(3 * size, r_pc.dtype)
-    summed_ai, sums = np.empty((n_a, 9), r_pc.dtype), np.empty(9, r_pc.dtype)  # sum_j dA/dr_jc and sum_j r_jc dA/dr_jd
+    first_entry, entry_e = functions.first_entry_k, functions.entry_e
+    own_e = entry_e % block  # the A within its species
+    split_kz = np.empty((n_functions, tables.n_species + 1), np.int64)
+    for k in range(n_functions):
+        e = first_entry[k]
+        for z in range(tables.n_species + 1):
+            while e < first_entry[k + 1] and entry_e[e] < z * block:
+                e += 1
+            split_kz[k, z] = e
+    a_a, d_e = np.empty(n_a, r_pc.dtype), np.empty(len(entry_e), r_pc.dtype)
+    jacobian, row_t = aligned(block * 3 * size, r_pc), aligned(TILE * 3 * size, r_pc)
+    first_g = np.arange(0, size + 1, LANES)
+    summed_ai, sums = aligned(n_a * 16, r_pc).reshape((n_a, 16)), aligned(16, r_pc)
+    summed_ai[:] = 0.0
     energy_k = np.zeros(n_basis, r_pc.dtype)
-    force_knc = np.zeros((n_basis, n_sites, 3), r_pc.dtype)
+    force_f = np.zeros(n_basis * n_sites * 3, r_pc.dtype)
+    site_j = np.empty(size, np.int64)
+
     virial_kv = np.zeros((n_basis, 6), r_pc.dtype)
     for n in range(len(species_n)):
         n_lanes = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
@@ -191,68 +205,80 @@ def design_rows(
         fill_harmonics(tables, lanes, n_lanes)
         sum_neighbours(tables, lanes, a_a)
         fill_gradients(tables, lanes, n_lanes)
-        fill_jacobian(tables, lanes, lanes.first_z, jacobian)
+        fill_jacobian(tables, lanes, first_g[: n_lanes // LANES + 1], jacobian)
         sum_jacobian(tables, lanes, jacobian, summed_ai)
+        for j in range(n_lanes):
+            site_j[j] = 3 * site_p[lanes.pair_j[j]] if lanes.pair_j[j] >= 0 else -1
         start = species_n[n] * width
         if one_body:
             energy_k[start] += 1.0
-        for k in range(n_functions):
-            basis = start + one_body + k
-            energy_k[basis] += function_gradient(functions, k, a_a, d_e)
-            entry = functions.entry_e[functions.first_entry_k[k] : functions.first_entry_k[k + 1]]
-            sums[:] = 0.0
-            for e in range(len(entry)):
-                for i in range(9):
-                    sums[i] += d_e[e] * summed_ai[entry[e], i]
-            first = 0
-            force = force_knc[basis]
+        for tile in range(0, n_functions, TILE):
+            last_k = min(tile + TILE, n_functions)
+            for k in range(tile, last_k):
+                d = d_e[first_entry[k] : first_entry[k + 1]]
+                basis = start + one_body + k
+                energy_k[basis] += function_gradient(functions, k, a_a, d)
+                low, high = spread(r_pc.dtype.type(0.0)), spread(r_pc.dtype.type(0.0))
+                for e in range(first_entry[k], first_entry[k + 1]):
+                    low = multiply_add(d_e[e], load(summed_ai, entry_e[e] * 16), low)
+                    high = multiply_add(d_e[e], load(summed_ai, entry_e[e] * 16 + LANES), high)
+                store(sums, 0, low)
+                store(sums, LANES, high)
+                for c in range(3):
+                    force_f[3 * (basis * n_sites + n) + c] += sums[c]
+                for v in range(6):
+                    virial_kv[basis, v] -= sums[3 + v]
             for z in range(tables.n_species):
-                last = first
-                while last < len(entry) and entry[last] < (z + 1) * block:
-                    last += 1
-                lo = lanes.first_z[z]
-                count = lanes.first_z[z + 1] - lo
-                if last > first and count > 0:
-                    combine_rows(
-                        jacobian, block * 3 * lo, 3 * count, 3 * count, entry, first, last, z * block, d_e, row
-                    )
-                    for j in range(count):
-                        p = lanes.pair_j[lo + j]
+                for j in range(lanes.first_z[z], lanes.first_z[z + 1], LANES):
+                    for k in range(tile, last_k):
+                        combine_rows(
+                            jacobian,
+                            block * 3 * j,
+                            3 * LANES,
+                            own_e,
+                            split_kz[k, z],
+                            split_kz[k, z + 1],
+                            d_e,
+                            row_t,
+                            3 * ((k - tile) * size + j),
+                        )
+            for k in range(tile, last_k):
+                row, origin = 3 * (k - tile) * size, 3 * (start + one_body + k) * n_sites
+                for j in range(0, n_lanes, LANES):
+                    for i in range(LANES):
+                        p = site_j[j + i]
                         if p >= 0:
-                            site = site_p[p]
-                            force[site, 0] -= row[j]
-                            force[site, 1] -= row[count + j]
-                            force[site, 2] -= row[2 * count + j]
-                first = last
-            for c in range(3):
-                force[n, c] += sums[c]
-            for v in range(6):
-                virial_kv[basis, v] -= sums[3 + v]
-    return energy_k, force_knc, virial_kv
+                            force_f[origin + p] -= row_t[row + i]
+                            force_f[origin + p + 1] -= row_t[row + i + LANES]
+                            force_f[origin + p + 2] -= row_t[row + i + 2 * LANES]
+                    row += 3 * LANES
+    return energy_k, force_f.reshape((n_basis, n_sites, 3)), virial_kv
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
+@njit(cache=True, error_model="numpy")
 def sum_jacobian(tables: OneParticleTables, lanes: Lanes, jacobian: Any, summed_ai: Any) -> None:
-    """Columns 0-2: sum_j dA/dr_jc; columns 3-8: sum_j r_jc dA/dr_jd in Voigt order xx yy zz yz xz xy."""
-    block = tables.first_l[-1]
+    """Columns 0-2: sum_j dA/dr_jc; columns 3-8: sum_j r_jc dA/dr_jd in Voigt order xx yy zz yz xz xy.
+
+    The Jacobian is in groups of eight lanes.
+    """
+    block, size, unit = tables.first_l[-1], len(lanes.pair_j), lanes.unit_cj
+    zero = spread(summed_ai.dtype.type(0.0))
     for z in range(tables.n_species):
-        lo = lanes.first_z[z]
-        count = lanes.first_z[z + 1] - lo
+        lo, hi = lanes.first_z[z], lanes.first_z[z + 1]
         for a in range(block):
-            start = block * 3 * lo + a * 3 * count
-            for c in range(3):
-                total = along = cross = summed_ai.dtype.type(0.0)
-                derivative = 0 if c == 1 else 1  # the shear components: r_z dA/dr_y, r_z dA/dr_x, r_x dA/dr_y
-                position = 0 if c == 2 else 2
-                for j in range(count):
-                    r = lanes.r_kj[0, lo + j]
-                    d = jacobian[start + c * count + j]
-                    total += d
-                    along += r * lanes.unit_cj[c, lo + j] * d
-                    cross += r * lanes.unit_cj[position, lo + j] * jacobian[start + derivative * count + j]
-                summed_ai[z * block + a, c] = total
-                summed_ai[z * block + a, 3 + c] = along
-                summed_ai[z * block + a, 6 + c] = cross
+            sx, sy, sz, xx, yy, zz, yz, xz, xy = zero, zero, zero, zero, zero, zero, zero, zero, zero
+            for j in range(lo, hi, LANES):
+                place = block * 3 * j + a * 3 * LANES
+                dx, dy, dz = load(jacobian, place), load(jacobian, place + LANES), load(jacobian, place + 2 * LANES)
+                r = load(lanes.r_kj, j)
+                rx, rz = multiply(r, load(unit, j)), multiply(r, load(unit, 2 * size + j))
+                sx, sy, sz = add(sx, dx), add(sy, dy), add(sz, dz)
+                xx, zz = multiply_add(rx, dx, xx), multiply_add(rz, dz, zz)
+                yy = multiply_add(multiply(r, load(unit, size + j)), dy, yy)
+                yz, xz, xy = multiply_add(rz, dy, yz), multiply_add(rz, dx, xz), multiply_add(rx, dy, xy)
+            out = summed_ai[z * block + a]
+            out[0], out[1], out[2], out[3], out[4] = total(sx), total(sy), total(sz), total(xx), total(yy)
+            out[5], out[6], out[7], out[8] = total(zz), total(yz), total(xz), total(xy)
 
 
 @njit(cache=True, error_model="numpy")
@@ -298,18 +324,8 @@ def multiply_sparse(
             while last < count and entry_e[last] < (z + 1) * block:
                 last += 1
             place = n_a * 3 * lo + a * 3 * width
-            combine_rows(
-                jacobian,
-                block * 3 * lo,
-                3 * width,
-                3 * width,
-                entry_e,
-                first,
-                last,
-                z * block,
-                value_e,
-                out[place : place + 3 * width],
-            )
+            offset = 3 * (block * lo - z * block * width)  # entries count all A, the group's rows those of its species
+            combine_rows(jacobian, offset, 3 * width, entry_e, first, last, value_e, out, place)
 
 
 @njit(cache=True, error_model="numpy")
@@ -337,7 +353,7 @@ def site_hessians(
     size = len(lanes.pair_j)
     x_x, g_x = np.empty(linear_sx.shape[1], r_pc.dtype), np.empty(linear_sx.shape[1], r_pc.dtype)
     m_ab = np.empty((n_a, n_a), r_pc.dtype)
-    jacobian, weighted = np.empty(block * 3 * size, r_pc.dtype), np.empty(n_a * 3 * size, r_pc.dtype)
+    jacobian, weighted = aligned(block * 3 * size, r_pc), aligned(n_a * 3 * size, r_pc)
     h_vj = np.empty((6, size), r_pc.dtype)
     place_j, site_q = np.empty(size, np.int64), np.empty(size, np.int64)
     first_g, species_g = np.empty(size + 1, np.int64), np.empty(size + 1, np.int64)
