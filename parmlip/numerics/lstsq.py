@@ -315,7 +315,8 @@ def solve_rrqr(
     inverse_factor = None
     if inverse:
         inverse_factor = np.empty((n, rank))
-        inverse_factor[pivots] = _least_norm(pivoted[:rank], np.eye(rank))
+        sign = np.where(np.diagonal(pivoted)[:rank] < 0.0, -1.0, 1.0)  # unique, whatever the reflections chose
+        inverse_factor[pivots] = _least_norm(pivoted[:rank], np.diag(sign))
         inverse_factor /= scale[:, None]
     if factor.n_rows < n:
         logger.warning("fewer rows (%d) than columns (%d): taking the solution of least norm", factor.n_rows, n)

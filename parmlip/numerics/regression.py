@@ -282,7 +282,7 @@ def _spectral(
         y = vt[: len(s)][keep].T @ (b[keep] / s[keep])
         rank = int(np.count_nonzero(keep))
         judged = _judged(factor, reduced.lift(y), solver, rank + reduced.n_fixed, float(rank), {}, None)
-        kept = reduced.lift(vt[: len(s)][keep].T / s[keep]) if with_covariance else None
+        kept = reduced.lift(_root(vt[: len(s)][keep], 1.0 / s[keep])) if with_covariance else None
         return _with_noise(judged, kept)
     known = s > floor * s[0]
     s_all = np.concatenate([s, np.zeros(len(vt) - len(s))])
@@ -293,14 +293,22 @@ def _spectral(
     else:
         gamma, beta, log_evidence = maximise_evidence(s, b, rest2, factor.n_rows)
         given = {"prior_precision": gamma * beta, "noise": beta**-0.5, "log_evidence": log_evidence}
-        covariance = reduced.lift(vt.T / np.sqrt(beta * (s_all**2 + gamma)))
+        covariance = reduced.lift(_root(vt, 1.0 / np.sqrt(beta * (s_all**2 + gamma))))
     shrunk = s**2 / (s**2 + gamma)
     y = vt[: len(s)].T @ (s * b / (s**2 + gamma))
     rank = int(np.count_nonzero(known)) + reduced.n_fixed
     judged = _judged(factor, reduced.lift(y), solver, rank, float(shrunk.sum()), given, covariance)
     if solver == "ridge" and with_covariance:
-        judged = _with_noise(judged, reduced.lift(vt.T / np.sqrt(s_all**2 + gamma)))
+        judged = _with_noise(judged, reduced.lift(_root(vt, 1.0 / np.sqrt(s_all**2 + gamma))))
     return judged
+
+
+def _root(vt: FloatArray, size: FloatArray) -> FloatArray:
+    """V diag(size) V^T: of all factors of V diag(size)^2 V^T the one that does not hang on the signs of V.
+
+    With singular vectors of another sign, which rounding decides, draws from the posterior would be others.
+    """
+    return np.asarray((vt.T * size) @ vt)
 
 
 def maximise_evidence(
@@ -423,4 +431,5 @@ def _posterior(
     y = scipy.linalg.solve_triangular(t, q.T @ np.concatenate([np.sqrt(beta) * reduced.values, np.zeros(m)]))
     mean = np.zeros(len(unit_k))
     mean[active] = reduced.lift(np.asarray(y))
-    return mean, reduced.lift(np.asarray(scipy.linalg.solve_triangular(t, np.eye(m))))
+    sign = np.where(np.diagonal(t) < 0.0, -1.0, 1.0)  # unique, whatever the reflections chose
+    return mean, reduced.lift(np.asarray(scipy.linalg.solve_triangular(t, np.diag(sign))))

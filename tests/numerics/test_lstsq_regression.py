@@ -194,7 +194,18 @@ def test_covariance_of_a_truncated_problem_is_that_of_the_solution_of_least_norm
     rows, values, _ = noisy()
     rows = np.column_stack([rows, rows @ np.ones(8)])
     found = regress(factor_of(rows, values), solver, tolerance=1e-9, column_scaling=False, covariance=True)
-    assert found.covariance_factor.shape == (9, 8)
+    assert np.linalg.matrix_rank(found.covariance_factor, tol=1e-10) == 8
     normal = np.linalg.pinv(rows.T @ rows, rcond=1e-12)
     covariance = found.covariance_factor @ found.covariance_factor.T / found.hyperparameters["noise"] ** 2
     assert np.allclose(covariance, normal, atol=1e-11 * normal.max())
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_covariance_factor_does_not_hang_on_rounding(solver):
+    rows, values, _ = noisy()
+    turned = np.linalg.qr(np.random.default_rng(9).standard_normal((120, 120)))[0]
+    one, other = (
+        regress(factor_of(q @ rows, q @ values), solver, tolerance=1e-9, covariance=True).covariance_factor
+        for q in (np.eye(120), turned)
+    )
+    assert np.abs(one - other).max() < 1e-7 * np.abs(one).max()  # blr: its hyperparameters are found to 1e-9
