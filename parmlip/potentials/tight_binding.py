@@ -88,8 +88,12 @@ class States:
         pair_pij, site_ai = np.zeros((pairs.n_pairs, 4, 4)), np.zeros_like(self.blocks.onsite_ai)
         for k, vectors in enumerate(self.vectors_k):
             used = np.flatnonzero(np.abs(weight_kx[k]) > 1e-18)
-            held = vectors[:, : used[-1] + 1] if len(used) else vectors[:, :0]  # a slice: no copy
-            density_xy = (held * weight_kx[k, : held.shape[1]]) @ held.conj().T
+            if len(used) == 0:
+                continue
+            columns = slice(used[0], used[-1] + 1)
+            held = vectors[:, columns]
+            # conj() of a real array would be a copy
+            density_xy = (held * weight_kx[k, columns]) @ (held.conj().T if np.iscomplexobj(held) else held.T)
             phase_p = self.blocks.phases(self.point_kc[k])
             kernels.gather(
                 pairs.first_n, pairs.site_p, phase_p, density_xy, self.filling.weight_kx[k, 0], pair_pij, site_ai
@@ -250,28 +254,21 @@ class NRLTightBinding:
                 f"electronic_temperature = 0: the level at {filling.fermi_level:.6g} eV is degenerate and filled in "
                 "part, so that forces are not defined; set a temperature above 0"
             )
-        g_pc, g_ac = gradient(self.constants, states, filling.force_weights())
+        pairs = blocks.pairs
+        weight_kx = filling.force_weights()
+        density_pij, density_ai = states.density(weight_kx)
+        weighted_pij, weighted_ai = states.density(weight_kx * filling.level_kx)
+        # By Hellmann and Feynman d(level) = psi^T (dH - level dS) psi; onsite levels depend on all pairs of their site.
+        onsite_a = np.sum(density_ai * blocks.slope_ai, axis=1)
+        g_pc = kernels.contract(self.constants, pairs.first_n, blocks.r_pc, density_pij, weighted_pij, onsite_a)
+        g_ac = kernels.on_sites(pairs.first_n, pairs.site_p, g_pc)
         virial_cc = -blocks.r_pc.T @ g_pc
-        value_kx = filling.site_function(filling.level_kx, filling.occupation_kx)[0]
-        value_pij, value_ai = states.density(value_kx)
-        site_a = value_ai.sum(axis=1)
-        site_a += np.bincount(
-            blocks.pairs.centre_p, np.einsum("pij,pij->p", value_pij, blocks.overlap_pij), len(positions_ac)
-        )
+        shift, rest_kx = filling.site_terms()
+        rest_pij, rest_ai = states.density(rest_kx)
+        value_pij, value_ai = weighted_pij - shift * density_pij + rest_pij, weighted_ai - shift * density_ai + rest_ai
+        shared_p = np.einsum("pij,pij->p", value_pij, blocks.overlap_pij)
+        site_a = value_ai.sum(axis=1) + np.bincount(pairs.centre_p, shared_p, len(positions_ac))
         return Evaluated(filling.energy, -g_ac, 0.5 * (virial_cc + virial_cc.T), site_a)
-
-
-def gradient(constants: kernels.Constants, states: States, weight_kx: RealArray) -> tuple[RealArray, RealArray]:
-    """Derivatives by pair vectors and positions of the energy with dE = 2 sum w d(level), eV / angstrom.
-
-    By Hellmann and Feynman d(level) = psi^T (dH - level dS) psi; onsite levels depend on all pairs of their site.
-    """
-    blocks = states.blocks
-    density_pij, density_ai = states.density(weight_kx)
-    weighted_pij, _ = states.density(weight_kx * states.filling.level_kx)
-    onsite_a = np.sum(density_ai * blocks.slope_ai, axis=1)
-    g_pc = kernels.contract(constants, blocks.pairs.first_n, blocks.r_pc, density_pij, weighted_pij, onsite_a)
-    return g_pc, kernels.on_sites(blocks.pairs.first_n, blocks.pairs.site_p, g_pc)
 
 
 def _nearest(blocks: Blocks) -> float:

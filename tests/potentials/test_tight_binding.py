@@ -243,6 +243,18 @@ def test_a_cluster_and_a_lonely_atom_are_structures_too():
     np.testing.assert_allclose(near.forces_ac[0], -near.forces_ac[1], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.05])
+def test_no_electrons_and_all_states_full_are_fillings_too(temperature):
+    cell_cc, positions_ac = skewed()
+    empty = evaluate(silicon(electronic_temperature=temperature, charge=32.0), cell_cc, positions_ac)
+    assert empty.energy == 0.0
+    assert not empty.forces_ac.any()
+    law = silicon(electronic_temperature=temperature, charge=-32.0)
+    full = law.states(cell_cc, PERIODIC, positions_ac).filling
+    assert full.energy == pytest.approx(2.0 * full.level_kx.sum(), rel=1e-14)
+    assert full.n_electrons == 64.0
+
+
 def test_a_degenerate_level_filled_in_part_at_zero_temperature_is_refused():
     _, cell_cc, positions_ac = stored_config(0)
     law = silicon(cutoff="force_shift", electronic_temperature=0.0)
