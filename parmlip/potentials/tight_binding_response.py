@@ -15,7 +15,7 @@ Baroni, de Gironcoli, Dal Corso, Giannozzi, Rev. Mod. Phys. 73, 515 (2001), sect
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -138,19 +138,21 @@ class Response:
                 k_lcad[m, c] = self.gradient_change(v_ac)
         return k_lcad
 
-    def deformation(self) -> tuple[RealArray, RealArray]:
-        """d2E / dF_cd dF_ef (3, 3, 3, 3), eV, and d2E / dF_cd du_ae (3, 3, n_sites, 3), eV / angstrom, at F = 1.
+    def deformation(self, deformed_cc: RealArray | None = None) -> tuple[RealArray, RealArray]:
+        """d2E / dF_cd dF_ef (3, 3, 3, 3), eV, and d2E / dF_cd du_ae (3, 3, n_sites, 3), eV / angstrom.
 
-        F takes every pair vector r to F r; sites follow (no inner relaxation).
+        F takes every pair vector of the reference to F r; sites follow (no inner relaxation). `deformed_cc` is the F
+        that has made this structure of the reference, 1 by default.
         """
         pairs, r_pc = self.states.blocks.pairs, self.states.blocks.r_pc
+        reference_pc = r_pc if deformed_cc is None else r_pc @ np.linalg.inv(deformed_cc).T
         c_cdef, b_cdae = np.empty((3, 3, 3, 3)), np.empty((3, 3, len(self.states.blocks.onsite_ai), 3))
         for c in range(3):
             for d in range(3):
                 dr_pc = np.zeros_like(r_pc)
-                dr_pc[:, c] = r_pc[:, d]
+                dr_pc[:, c] = reference_pc[:, d]
                 dg_pc = self.tangent(dr_pc)
-                c_cdef[c, d] = dg_pc.T @ r_pc
+                c_cdef[c, d] = dg_pc.T @ reference_pc
                 b_cdae[c, d] = kernels.on_sites(pairs.first_n, pairs.site_p, dg_pc)
         return c_cdef, b_cdae
 
@@ -212,11 +214,28 @@ def respond(law: NRLTightBinding, cell_cc: RealArray, periodic: Periodic, positi
 
 
 @dataclass(frozen=True, eq=False)
-class ForceCurvature:
-    """Second derivatives of the force on one site, with the error of the differences by which they were taken."""
+class Difference:
+    """Derivatives by centred differences of analytic derivatives, extrapolated from two steps, with their error.
 
-    values_lcdae: RealArray  # (n_chosen, 3, 3, n_sites, 3) d2 F_d / du_lc du_ae, eV / angstrom^3
-    error: float  # largest difference between the extrapolated values and those of the smaller step, eV / angstrom^3
+    The error left is of fourth order in the step; the one that is told is that of the smaller step before
+    extrapolation, of second order, and so larger. Where a pair crosses the end of the cutoff function of the law (C1)
+    neither order holds, and the error tells.
+    """
+
+    values: RealArray
+    error: float  # the largest of all values, in their unit
+
+
+def differentiate(function: Callable[[float], RealArray], step: float) -> Difference:
+    """The derivative of `function` at zero, by steps of `step` and twice that."""
+    slopes = [(function(h) - function(-h)) / (2.0 * h) for h in (step, 2.0 * step)]
+    values = (4.0 * slopes[0] - slopes[1]) / 3.0
+    return Difference(values, float(np.abs(values - slopes[0]).max()))
+
+
+def _stack(parts: Sequence[Difference], *shape: int) -> Difference:
+    values = np.array([part.values for part in parts])
+    return Difference(values.reshape(*shape, *values.shape[1:]), max(part.error for part in parts))
 
 
 def force_curvature(
@@ -227,11 +246,11 @@ def force_curvature(
     site: int,
     others: Sequence[int],
     step: float = 0.01,
-) -> ForceCurvature:
-    """d2 F_site / du_l du_a of chosen sites l with all sites a: centred differences of analytic force constants.
+) -> Difference:
+    """d2 F_d / du_lc du_ae of the force on `site`, of chosen sites l with all sites a: (n_chosen, 3, 3, n_sites, 3).
 
-    Two steps, h and 2 h, are extrapolated, so that the error left is of fourth order; the one that is told is that of
-    the smaller step before extrapolation, of second order, and so an upper bound. Each l costs twelve solutions.
+    In eV / angstrom^3, by differences of force constants over displacements of `step`, angstrom. Every l costs twelve
+    solutions.
 
     Raises
     ------
@@ -239,21 +258,66 @@ def force_curvature(
         A law whose energy is not the free energy.
     """
     require_free_energy(law)
-    values_lcdae = np.empty((len(others), 3, 3, len(positions_ac), 3))
-    error = 0.0
-    for m, other in enumerate(others):
-        for c in range(3):
-            slopes = []
-            for h in (step, 2.0 * step):
-                ends = []
-                for sign in (1.0, -1.0):
-                    moved_ac = positions_ac.copy()
-                    moved_ac[other, c] += sign * h
-                    ends.append(respond(law, cell_cc, periodic, moved_ac).force_constants([site])[0])
-                slopes.append(-(ends[0] - ends[1]) / (2.0 * h))
-            values_lcdae[m, c] = (4.0 * slopes[0] - slopes[1]) / 3.0
-            error = max(error, float(np.abs(values_lcdae[m, c] - slopes[0]).max()))
-    return ForceCurvature(values_lcdae, error)
+
+    def moved(other: int, c: int) -> Callable[[float], RealArray]:
+        def constants(h: float) -> RealArray:
+            moved_ac = positions_ac.copy()
+            moved_ac[other, c] += h
+            return -respond(law, cell_cc, periodic, moved_ac).force_constants([site])[0]
+
+        return constants
+
+    return _stack([differentiate(moved(a, c), step) for a in others for c in range(3)], len(others), 3)
+
+
+def site_curvature(
+    law: NRLTightBinding,
+    cell_cc: RealArray,
+    periodic: Periodic,
+    positions_ac: RealArray,
+    site: int,
+    others: Sequence[int],
+    step: float = 0.01,
+) -> Difference:
+    """d2 E_site / du_lc du_ad of the energy of `site`, of chosen sites l with all a: (n_chosen, 3, n_sites, 3).
+
+    In eV / angstrom^2, by differences of its analytic gradients over displacements of `step`, angstrom.
+    """
+
+    def moved(other: int, c: int) -> Callable[[float], RealArray]:
+        def gradient(h: float) -> RealArray:
+            moved_ac = positions_ac.copy()
+            moved_ac[other, c] += h
+            return respond(law, cell_cc, periodic, moved_ac).site_gradients([site])[1][0]
+
+        return gradient
+
+    return _stack([differentiate(moved(a, c), step) for a in others for c in range(3)], len(others), 3)
+
+
+def deformation_curvature(
+    law: NRLTightBinding, cell_cc: RealArray, periodic: Periodic, positions_ac: RealArray, step: float = 0.002
+) -> Difference:
+    """d3E / dF_ab dF_cd dF_ef at F = 1, (3, 3, 3, 3, 3, 3), eV: the third derivatives of the Cauchy-Born energy.
+
+    By differences of `Response.deformation` over steps of F. A primitive cell with k points will do.
+
+    Raises
+    ------
+    ConfigError
+        A law whose energy is not the free energy.
+    """
+    require_free_energy(law)
+
+    def deformed(a: int, b: int) -> Callable[[float], RealArray]:
+        def second(h: float) -> RealArray:
+            f_cc = np.eye(3)
+            f_cc[a, b] += h
+            return respond(law, cell_cc @ f_cc.T, periodic, positions_ac @ f_cc.T).deformation(f_cc)[0]
+
+        return second
+
+    return _stack([differentiate(deformed(a, b), step) for a in range(3) for b in range(3)], 3, 3)
 
 
 def require_free_energy(law: NRLTightBinding) -> None:

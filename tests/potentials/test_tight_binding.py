@@ -255,6 +255,19 @@ def test_no_electrons_and_all_states_full_are_fillings_too(temperature):
     assert full.n_electrons == 64.0
 
 
+def test_the_levels_of_the_vacancy_lie_just_below_the_fermi_level_that_is_fixed_elsewhere():
+    _, cell_cc, positions_ac = stored_config(0)
+    fixed = silicon(electronic_temperature=0.0, fermi_level=5.5212408).states(cell_cc, PERIODIC, positions_ac[1:])
+    level_x = fixed.filling.level_kx[0]
+    np.testing.assert_allclose(level_x[125:128], 5.505, atol=1e-3)  # threefold
+    assert fixed.filling.n_electrons == 256.0  # four more than the neutral vacancy has
+    with pytest.raises(DataError, match=r"the level at 5\.505\d* eV is degenerate and filled in part"):
+        evaluate(silicon(electronic_temperature=0.0), cell_cc, positions_ac[1:])
+    neutral = silicon().states(cell_cc, PERIODIC, positions_ac[1:]).filling
+    assert neutral.n_electrons == pytest.approx(252.0, rel=1e-13)
+    np.testing.assert_allclose(neutral.occupation_kx[0, 125:128], 1.0 / 3.0, atol=1e-6)
+
+
 def test_a_degenerate_level_filled_in_part_at_zero_temperature_is_refused():
     _, cell_cc, positions_ac = stored_config(0)
     law = silicon(cutoff="force_shift", electronic_temperature=0.0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from parmlip.errors import ConfigError, DataError
-from parmlip.potentials.tight_binding_response import force_curvature, respond
+from parmlip.potentials.tight_binding_response import deformation_curvature, force_curvature, respond, site_curvature
 from tests.potentials.tight_binding_cells import (
     PERIODIC,
     evaluate,
@@ -111,13 +111,13 @@ def test_second_derivatives_of_the_force_on_the_crystal_come_with_their_error():
     law = silicon()
     curvature = force_curvature(law, cell_cc, PERIODIC, positions_ac, 0, [1])
     fine = force_curvature(law, cell_cc, PERIODIC, positions_ac, 0, [1], step=0.005)
-    assert curvature.values_lcdae.shape == (1, 3, 3, 16, 3)
-    assert 0.0 < curvature.error < 1e-2 * np.abs(curvature.values_lcdae).max()
+    assert curvature.values.shape == (1, 3, 3, 16, 3)
+    assert 0.0 < curvature.error < 1e-2 * np.abs(curvature.values).max()
     # The error of the unextrapolated difference is of second order, and the extrapolated values are better by far.
     assert curvature.error / fine.error == pytest.approx(4.0, abs=0.2)
-    assert np.abs(curvature.values_lcdae - fine.values_lcdae).max() < 0.05 * fine.error
+    assert np.abs(curvature.values - fine.values).max() < 0.05 * fine.error
     # The order of differentiation does not matter: site 1 by c and site 1 by e.
-    own_cde = curvature.values_lcdae[0, :, :, 1]
+    own_cde = curvature.values[0, :, :, 1]
     np.testing.assert_allclose(own_cde, own_cde.transpose(2, 1, 0), rtol=0, atol=fine.error)
     # Against second differences of the force itself.
     h, forces = 0.01, []
@@ -129,9 +129,55 @@ def test_second_derivatives_of_the_force_on_the_crystal_come_with_their_error():
     np.testing.assert_allclose(own_cde[0, :, 0], plain_d, rtol=0, atol=2.0 * curvature.error)
 
 
+def test_second_derivatives_of_a_site_energy_come_with_their_error_and_add_up_to_force_constants():
+    cell_cc, positions_ac = slightly_skewed()
+    law = silicon(electronic_temperature=0.1)
+    parts = [site_curvature(law, cell_cc, PERIODIC, positions_ac, site, [2], step=0.004) for site in range(8)]
+    k_cad = respond(law, cell_cc, PERIODIC, positions_ac).force_constants([2])[0]
+    total_cad = sum(part.values[0] for part in parts)
+    errors = np.array([part.error for part in parts])
+    assert (errors > 0.0).all()
+    assert errors.max() < 0.05
+    np.testing.assert_allclose(total_cad, k_cad, rtol=0, atol=errors.max())
+    own_cd = parts[0].values[0, :, 2]
+    np.testing.assert_allclose(own_cd, own_cd.T, rtol=0, atol=errors[0])
+
+
+def test_third_derivatives_of_the_deformation_energy_are_symmetric_and_have_that_of_the_crystal():
+    # A lattice constant at which no shell of neighbours is near the end of the cutoff function.
+    cell_cc, positions_ac = primitive(5.3)
+    law = silicon(k_points=(3, 3, 3), electronic_temperature=0.1)
+    coarse, third, fine = (
+        deformation_curvature(law, cell_cc, PERIODIC, positions_ac, step=h) for h in (0.004, 0.002, 0.001)
+    )
+    d = third.values
+    assert third.error / fine.error == pytest.approx(4.0, abs=0.2)
+    assert third.error < 1e-3 * np.abs(d).max()
+    # The error that is told is of second order, the one that is left of fourth.
+    left = np.linalg.norm(coarse.values - d) / np.linalg.norm(d - fine.values)
+    assert np.log2(left) == pytest.approx(4.0, abs=0.2)
+    np.testing.assert_allclose(d, fine.values, rtol=0, atol=fine.error)
+    np.testing.assert_allclose(d, d.transpose(2, 3, 0, 1, 4, 5), rtol=0, atol=fine.error)
+    np.testing.assert_allclose(d, d.transpose(4, 5, 2, 3, 0, 1), rtol=0, atol=fine.error)
+    axes = [1, 2, 0]  # the threefold axis of the crystal
+    turned = d[np.ix_(*6 * [axes])]
+    np.testing.assert_allclose(turned, d, rtol=0, atol=fine.error)
+
+    # Along one deformation against differences of the virial.
+    def first(h):
+        f_cc = np.diag([1.0 + h, 1.0, 1.0])
+        return -evaluate(law, cell_cc @ f_cc, positions_ac @ f_cc).virial_cc[0, 0] / (1.0 + h)
+
+    h = 0.002
+    second = (first(h) - 2.0 * first(0.0) + first(-h)) / h**2
+    assert d[0, 0, 0, 0, 0, 0] == pytest.approx(second, abs=5.0 * third.error)
+
+
 def test_what_has_no_second_derivatives_is_refused():
     cell_cc, positions_ac = primitive()
     with pytest.raises(ConfigError, match=r"convention = 'band_energy': second derivatives"):
         force_curvature(silicon(convention="band_energy"), cell_cc, PERIODIC, positions_ac, 0, [1])
     with pytest.raises(DataError, match="filled in part"):
         respond(silicon(electronic_temperature=0.0, charge=1.0), cell_cc, PERIODIC, positions_ac)
+    with pytest.raises(ConfigError, match=r"convention = 'band_energy': second derivatives"):
+        deformation_curvature(silicon(convention="band_energy"), cell_cc, PERIODIC, positions_ac)
