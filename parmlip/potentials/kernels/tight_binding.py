@@ -143,9 +143,9 @@ def pair_block_gradients(constants: Any, r_pc: Any) -> tuple[Any, Any, Any]:
 def onsite_levels(constants: Any, first_n: Any, d_p: Any) -> tuple[Any, Any]:
     """Levels (n_sites, 4), eV, and their derivatives with respect to the density of the site, eV."""
     n = len(first_n) - 1
-    level_ai, slope_ai = np.empty((n, 4), d_p.dtype), np.empty((n, 4), d_p.dtype)
+    level_ai, slope_ai = np.zeros((n, 4), d_p.dtype), np.empty((n, 4), d_p.dtype)
     for a in range(n):
-        rho = 0.0 * constants.cutoff + np.zeros(1, d_p.dtype)[0]
+        rho = level_ai[a, 0]  # zero, in the scalar type
         for p in range(first_n[a], first_n[a + 1]):
             rho += d_p[p]
         alone = rho.real <= 0.0  # a site without neighbours: rho^(-1/3) has no value, and nothing to multiply
