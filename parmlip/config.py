@@ -18,7 +18,9 @@ from typing import Any, Final
 from parmlip.config_checks import check_tables
 from parmlip.config_schema import plain, read_table, show, suggestion, toml_document
 from parmlip.config_tables import (
+    OBSERVATION_NAMES,
     TABLES,
+    WEIGHT_PRESETS,
     Compare,
     Crystal,
     Dataset,
@@ -237,12 +239,12 @@ def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
 
 
 def _prepared(name: str, table: Any) -> Any:
-    """Refuse values of a right key that a later version will take."""
+    """The table with named weights in the place of a preset's name."""
     if name == "fit" and isinstance(table, Mapping) and isinstance(table.get("weights"), str):
-        raise ConfigError(
-            f"[fit] weights = {show(table['weights'])}: presets are not available in this version yet; "
-            "give a table such as { energy = 100.0, force = 1.0 }"
-        )
+        preset = table["weights"]
+        if preset not in WEIGHT_PRESETS:
+            raise ConfigError(f"[fit] weights = {show(preset)}: no such preset{suggestion(preset, WEIGHT_PRESETS)}")
+        return {**table, "weights": {**dict.fromkeys(OBSERVATION_NAMES, 0.0), **WEIGHT_PRESETS[preset]}}
     return table
 
 

@@ -9,11 +9,14 @@ from typing import Any, Final
 from parmlip.config_schema import plain, show
 from parmlip.config_tables import (
     LATTICE_DIMENSION,
+    LATTICE_NAMES,
     LATTICE_SLOTS,
+    OBSERVATION_NAMES,
     PARAMETER_KINDS,
     PARAMETER_SETS,
     Crystal,
     Defect,
+    Fit,
     Reference,
 )
 from parmlip.errors import ConfigError
@@ -26,6 +29,8 @@ _SYMBOLS: Final = frozenset(
         "PmSmEuGdTbDyHoErTmYbLuHfTaWReOsIrPtAuHgTlPbBiPoAtRnFrRaAcThPaUNpPuAmCmBkCfEsFmMdNoLrRfDbSgBhHsMtDsRgCnNhFlMcLvTsOg",
     )
 )
+# Cubic lattices whose every site is a centre of inversion: sites do not move against each other under strain.
+_INVERSION: Final = ("bcc", "fcc", "sc", "b2")
 # Keys of each kind of defect: required, allowed.
 _DEFECT_KEYS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "vacancy": (("at",), ()),
@@ -63,14 +68,52 @@ def check_tables(tables: Mapping[str, Any]) -> None:
             f"[surrogate] cutoff = {show(surrogate.cutoff)}: must be greater than inner_cutoff * r0 = "
             f"{surrogate.r0 * surrogate.inner_cutoff:g}"
         )
-    weights = tables["fit"].weights
-    if weights.energy == weights.force == weights.virial == 0.0:
-        raise ConfigError("[fit] weights: all are zero; at least one must be greater than 0")
+    _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:
         raise ConfigError(
             f"[relax] error_bars = {tables['relax'].error_bars}: must be at most [fit] committee = "
             f"{tables['fit'].committee}"
         )
+
+
+def _check_fit(tables: Mapping[str, Any]) -> None:
+    fit, crystal = tables["fit"], tables.get("crystal")
+    if all(weight == 0.0 for weight in plain(fit.weights).values()):
+        raise ConfigError("[fit] weights: all are zero; at least one must be greater than 0")
+    for name in fit.observed:
+        where = f"[fit] {'observations' if name in fit.observations else 'weights'}: {name}"
+        if "dataset" in tables and name not in OBSERVATION_NAMES[:3]:
+            raise ConfigError(f"{where}: needs labels of a [reference] law, which a [dataset] does not have")
+        if name in LATTICE_NAMES and crystal is not None and crystal.lattice is None:
+            raise ConfigError(f"{where}: needs [crystal] lattice, not a structure file")
+    if any(name in LATTICE_NAMES for name in fit.observed):
+        for i, t in enumerate(tables.get("training", ())):
+            if t.name == "lattice":
+                raise ConfigError(f'[[training]] {i + 1} name = "lattice": is the type of the lattice observations')
+    if "dataset" in tables:
+        _check_numbers(fit, crystal)
+    elif fit.elastic_constants is not None or fit.bulk_energy is not None:
+        name = "bulk_energy" if fit.elastic_constants is None else "elastic_constants"
+        raise ConfigError(f"[fit] {name}: is for a [dataset]; with a [reference] its own is taken")
+
+
+def _check_numbers(fit: Fit, crystal: Crystal | None) -> None:
+    """Numbers that stand for the reference's crystal in constraints."""
+    for name, given in (("elastic", fit.elastic_constants), ("energy", fit.bulk_energy)):
+        key = "elastic_constants" if name == "elastic" else "bulk_energy"
+        if given is not None and name not in fit.constraints:
+            raise ConfigError(f'[fit] {key}: needs "{name}" in constraints')
+        if given is None and name in fit.constraints:
+            raise ConfigError(f"[fit] constraints: {show(name)} needs [fit] {key} with a [dataset]")
+    if fit.elastic_constants is not None and set(fit.elastic_constants) != {"C11", "C12", "C44"}:
+        raise ConfigError(f"[fit] elastic_constants = {show(fit.elastic_constants)}: must have C11, C12 and C44")
+    if fit.constraints and (crystal is None or crystal.lattice is None or isinstance(crystal.lattice_constant, str)):
+        raise ConfigError(
+            "[fit] constraints: with a [dataset] they need [crystal] lattice and a number for lattice_constant"
+        )
+    if fit.elastic_constants is not None and crystal is not None and crystal.lattice not in _INVERSION:
+        raise ConfigError(f"[fit] elastic_constants: of lattice {show(crystal.lattice)} cannot be constrained: inner "
+                          f"displacements; it must be one of {', '.join(_INVERSION)}")  # fmt: skip
 
 
 def _check_crystal(crystal: Crystal) -> None:

@@ -119,6 +119,22 @@ class Rattle:
 
 
 @dataclass(frozen=True)
+class HessianProbes:
+    """Along what the Hessian is observed, if [fit] asks for it; a bare number is that of random vectors."""
+
+    kind: str = key(
+        "random", choices=("random", "local", "columns"),
+        about="random vectors; random vectors of one site each; all columns of a site",
+    )  # fmt: skip
+    number: int = key(2, least=1, about="vectors, or sites for local and columns (one of each kind, rarest first)")
+
+    @classmethod
+    def from_plain(cls, value: Any) -> dict[str, Any]:
+        """A bare number is the number."""
+        return {"number": value}
+
+
+@dataclass(frozen=True)
 class Training:
     """[[training]]: a small cell that the reference labels, relaxed and then rattled."""
 
@@ -130,6 +146,7 @@ class Training:
     relax: bool = True  # rattle about the relaxed cell rather than the lattice
     weight: float = key(1.0, above=0.0)  # multiplies the squared residuals of this table's configurations
     name: str = key("", about="configuration type; by default training-<number>")
+    hessian: HessianProbes = HessianProbes()
 
     @property
     def repeats(self) -> tuple[int, int, int]:
@@ -192,27 +209,75 @@ class Surrogate:
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights multiply squared residuals (rows are scaled by the square root)."""
+    """Weights multiply squared residuals (rows are scaled by the square root); what has none is not fitted.
 
-    energy: float = key(100.0, least=0.0)
-    force: float = key(1.0, least=0.0)
-    virial: float = key(0.0, least=0.0)
+    The first four are of configurations, the others of the perfect crystal (configuration type "lattice").
+    """
+
+    energy: float = key(100.0, least=0.0, about="energies of cells")
+    force: float = key(1.0, least=0.0, about="force components")
+    virial: float = key(0.0, least=0.0, about="components of -dE/d(strain)")
+    hessian: float = key(0.0, least=0.0, about="Hessian along the directions of [[training]] hessian")
+    site_energy_0: float = key(0.0, least=0.0, about="site energy of the perfect crystal")
+    site_energy_1: float = key(0.0, least=0.0, about="its first derivatives by the neighbours' positions, eps^E_1")
+    site_energy_2: float = key(0.0, least=0.0, about="second ones, eps^E_2")
+    site_energy_3: float = key(0.0, least=0.0, about="third ones, eps^E_3")
+    force_derivative_1: float = key(0.0, least=0.0, about="force constants, eps^F_1")
+    force_derivative_2: float = key(0.0, least=0.0, about="second derivatives of the force on a site, eps^F_2")
+    force_derivative_3: float = key(0.0, least=0.0, about="third ones along random displacements, eps^F_3")
+    cauchy_born_1: float = key(0.0, least=0.0, about="stress of the perfect crystal, eps^V_0")
+    cauchy_born_2: float = key(0.0, least=0.0, about="second derivatives of the energy density (elastic), eps^V_1")
+    cauchy_born_3: float = key(0.0, least=0.0, about="third ones, eps^V_2")
+    cauchy_born_4: float = key(0.0, least=0.0, about="fourth ones, eps^V_3")
+
+
+OBSERVATION_NAMES: Final = tuple(Weights.__dataclass_fields__)
+LATTICE_NAMES: Final = OBSERVATION_NAMES[4:]
+# Chen, Ortner, Wang (2021), QM/MM III, table F.1. W_0 of force mixing is the force on the perfect crystal: zero.
+WEIGHT_PRESETS: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
+    {
+        "energy_mixing_K2": {"site_energy_0": 1.0, "site_energy_1": 10.0, "site_energy_2": 500.0},
+        "energy_mixing_K3": {
+            "site_energy_0": 1.0, "site_energy_1": 10.0, "site_energy_2": 1000.0, "site_energy_3": 100.0,
+        },
+        "energy_mixing_K2_virial": {
+            "site_energy_0": 1.0, "site_energy_1": 10.0, "site_energy_2": 1000.0, "cauchy_born_3": 100.0,
+        },
+        "force_mixing_K1": {"force_derivative_1": 100.0},
+        "force_mixing_K2": {"force_derivative_1": 1000.0, "force_derivative_2": 100.0},
+        "force_mixing_K1_virial": {"force_derivative_1": 1000.0, "cauchy_born_3": 100.0},
+        "force_mixing_K2_virial": {
+            "force_derivative_1": 1000.0, "force_derivative_2": 200.0, "cauchy_born_4": 500.0,
+        },
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Fit:
     """[fit]: weights and solver of the least-squares problem."""
 
-    weights: Weights = Weights()
+    weights: Weights = Weights()  # or the name of a preset
+    observations: tuple[str, ...] = key((), choices=OBSERVATION_NAMES, about="rows kept for refits, also of weight 0")
+    decay: float = key(0.0, least=0.0, about="gamma of the weights exp(2 gamma |rho|) of site_energy, force_derivative")
     solver: str = key("rrqr", choices=("rrqr", "svd", "ridge", "blr", "ard"))
     tolerance: float = key(1e-6, above=0.0, most=0.999)  # of rrqr and svd: truncation; of ridge: its strength
     smoothness: float = key(4.0, least=0.0, about="prior of ridge and blr: sum n^p + w l^p; 0: column norms")
     constraints: tuple[str, ...] = key(
         (), choices=("energy", "stress", "elastic", "force"), about="of the reference's perfect crystal, met exactly"
     )
+    elastic_constants: dict[str, float] | None = key(
+        None, about="{ C11 = , C12 = , C44 = } in GPa of a cubic crystal, for constraints with a [dataset]"
+    )
+    bulk_energy: float | None = key(None, about="eV a site of the perfect crystal, likewise")
     column_scaling: bool = True
     committee: int = key(0, least=0, most=1000, about="members drawn from the posterior, for error bars; 0: none")
     homogeneous: int = key(6, least=0)  # perfect cells beside the training cells: one unrattled, the others rattled
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Observations that have a weight, or are asked for."""
+        return tuple(o for o in OBSERVATION_NAMES if getattr(self.weights, o) > 0.0 or o in self.observations)
 
 
 @dataclass(frozen=True)

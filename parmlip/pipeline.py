@@ -71,7 +71,7 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
         "build": Stage(_by_name("build"), "build", (), (*_MODEL, "simulation")),
         "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL),
         "label": Stage(
-            _by_name("label"), "train", ("build", "reference"), (*_MODEL, "training", "fit.homogeneous"),
+            _by_name("label"), "train", ("build", "reference"), (*_MODEL, "training", "fit.homogeneous", "fit.decay"),
             instead=("dataset", Stage(_by_name("read_dataset"), "train", (), ("dataset",))),
         ),
         "train": Stage(_by_name("train"), "train", ("label",), ("surrogate", "fit")),
@@ -255,8 +255,11 @@ def _open_refit(study: Study, source: Path, overwrite: bool) -> None:
     check_same(study, stored, ("fit.", "compare.", *_FREE), "fit")
     if not any(name == "train" for name, _, _ in file.stages()):
         raise DataError(f'result file {source} has no fitted surrogate; run the stage "train" first')
-    if study.fit.homogeneous != tomllib.loads(stored)["fit"]["homogeneous"]:
+    before = tomllib.loads(stored)["fit"]
+    if study.fit.homogeneous != before["homogeneous"]:
         raise ConfigError("[fit] homogeneous: is a part of the training set and cannot change in a refit")
+    if study.fit.decay != before.get("decay", 0.0):
+        raise ConfigError("[fit] decay: is in the stored rows and cannot change in a refit")
     if study.output.resolve() == source.resolve():
         raise ConfigError(f"-o {study.output}: is the result file itself")
     if study.output.exists() and not overwrite:

@@ -28,7 +28,6 @@ from parmlip.errors import ConfigError, DataError
 from parmlip.fit import design
 from parmlip.fit.dataset import Dataset, labelled
 from parmlip.fit.dataset_files import counts_by_type, counts_table, dataset_of, nearest_distance, species_of
-from parmlip.fit.homogeneous import constraints_of
 from parmlip.fit.one_body import one_body_energies
 from parmlip.fit.prediction import Prediction, PredictionErrors, compared, errors_by_type
 from parmlip.fit.sampling import sample
@@ -41,13 +40,13 @@ from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.memory import PeakMemory, bytes_per_site
 from parmlip.mechanics.relax import bulk_green, relax
 from parmlip.mechanics.stability import stability
-from parmlip.numerics.regression import Constraints
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed
-from parmlip.potentials.ace import ACE, ACEBasis
+from parmlip.potentials.ace import ACE
 from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
 from parmlip.stages_bars import committee_fields, equilibrium_bars
+from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
 from parmlip.units import GPA_PER_EV_A3
 
 logger = logging.getLogger(__name__)
@@ -113,7 +112,8 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             perfect, perfect.positions_ac, study.fit.homogeneous - 1, first.rattle.amplitude, first.rattle.kind,
             name="homogeneous", seed=seed, index=(len(study.training), 0),
         )  # fmt: skip
-    fields = {"training": Field(labelled(law, training, comm=comm, what="training labels").packed())}
+    of_training = labelled(law, training, comm=comm, what="training labels", probes=probes_of(study))
+    fields = {"training": Field(of_training.packed()), **lattice_labels(study, law, of, comm)}
     if test:
         fields["test"] = Field(labelled(law, test, comm=comm, what="test labels").packed())
     return {
@@ -163,23 +163,20 @@ def read_dataset(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
 def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's coefficients, and its errors on the training and the test configurations."""
-    basis = construct.ace_basis(
-        study.surrogate, _species(study, results), _crystal(study, results), _nearest_distance(study, results)
-    )
+    of = _crystal(study, results)
+    basis = construct.ace_basis(study.surrogate, _species(study, results), of, _nearest_distance(study, results))
     training = Dataset.unpacked(results.read("label", "training"))
     weights = {name: weight for name, weight in asdict(study.fit.weights).items() if weight > 0.0}
     with timed("design"):
-        factors = _stored_factors(study, results, tuple(weights))
-        if factors is None:
-            factors = design.build_factors(basis, training, tuple(weights), comm=comm)
-    constraints = _constraints(study, results, basis)
+        factors = all_factors(study, results, basis, training, of)
+    exact = constraints(study, results, basis, of)
     by_type = construct.type_weights(study)
     with timed("least squares"):
         solution = design.fit(
             factors, weights, by_type,
             solver=study.fit.solver, tolerance=study.fit.tolerance, column_scaling=study.fit.column_scaling,
             prior_k=basis.smoothness(study.fit.smoothness) if study.fit.smoothness else None,
-            constraints=constraints, covariance=study.fit.committee > 0, comm=comm,
+            constraints=exact, covariance=study.fit.committee > 0, comm=comm,
         )  # fmt: skip
     law = ACE(basis, solution.coefficients)
     whole = law  # with the one-body energies that the labels of a data set do not have
@@ -200,11 +197,12 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         "n_observations": Field(n_rows, about="rows of the design matrix"),
         "factors": Field(design.packed(factors), about="triangular factors by configuration type and observation"),
         **_prediction_fields(prediction, ""),
+        **matching_fields(factors, solution, comm),
     }
     if solution.covariance_factor is not None and solution.solver in ("blr", "ard"):
         fields["covariance_factor"] = Field(solution.covariance_factor, about="L of the posterior covariance L L^T")
-    if constraints is not None:
-        fields["constraint_error"] = Field(constraints.error(solution.coefficients), about="relative, largest")
+    if exact is not None:
+        fields["constraint_error"] = Field(exact.error(solution.coefficients), about="relative, largest")
         logger.info("constraints met to %.1e", fields["constraint_error"].value)
     logger.info("%d functions, rank %d, %d rows", basis.n_basis, solution.rank, n_rows)
     test = None
@@ -225,33 +223,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         )
         last = "test" if "test" in by_set else "training"
         fields |= _parity_fields(prediction, last)
-    of = _crystal(study, results)
     return fields if of is None else {**fields, **_bulk_fields(law, of, study)}
-
-
-def _stored_factors(study: Study, results: Results, asked: tuple[str, ...]) -> design.Factors | None:
-    """Factors that a refit has taken over (`pipeline.refit`), on rank 0; None if rows are to be made. Collective."""
-    if "factors" not in results.names("train"):
-        return None
-    factors = design.unpacked(results.read("train", "factors"))
-    known = {observation for _, observation in factors}
-    missing = [name for name in asked if name not in known]
-    if missing:
-        raise ConfigError(
-            f"[fit] weights.{missing[0]}: there are no stored rows of it (only of {', '.join(sorted(known))}); run the "
-            "input anew"
-        )
-    return factors if results.comm.rank == 0 else {}
-
-
-def _constraints(study: Study, results: Results, basis: ACEBasis) -> Constraints | None:
-    """The equations of [fit] constraints. Collective."""
-    if not study.fit.constraints:
-        return None
-    of = _crystal(study, results)
-    if of is None or "dataset" in study.tables:
-        raise ConfigError("[fit] constraints: need a [crystal] lattice and labels of a [reference] law")
-    return constraints_of(study.fit.constraints, basis, construct.reference_law(study), *of, study.crystal.species)
 
 
 def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:

@@ -160,7 +160,8 @@ def matching(factors: Factors, coefficients_k: ArrayLike) -> dict[str, dict[str,
     """By observation, over all configuration types, from the factors alone: errors of the rows as they were made.
 
     "rmse" is the root mean square of rows c - values, "relative" its ratio to that of the values (the relative RMSE of
-    matching conditions; left out where all values are zero), "n_rows" how many rows there are.
+    matching conditions; left out where the values are zero, such as the stress of the perfect crystal), "n_rows" how
+    many rows there are.
     """
     sums: dict[str, list[float]] = {}
     zero_k = np.zeros(np.shape(coefficients_k))
@@ -172,7 +173,7 @@ def matching(factors: Factors, coefficients_k: ArrayLike) -> dict[str, dict[str,
     return {
         name: {
             "rmse": float(np.sqrt(wrong / n)),
-            **({"relative": float(np.sqrt(wrong / size))} if size > 0.0 else {}),
+            **({"relative": float(np.sqrt(wrong / size))} if size > 1e-18 * wrong else {}),
             "n_rows": int(n),
         }
         for name, (wrong, size, n) in sums.items()

@@ -5,7 +5,7 @@ Local: one unit cell, the same on every rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import numpy as np
@@ -70,6 +70,64 @@ def constraints_of(
         np.concatenate([np.zeros(0), *(values[name] for name in asked)]),
         np.concatenate([np.zeros(0), *(np.full(count[name], size[name]) for name in asked)]),
     )
+
+
+def constraints_of_numbers(
+    names: Iterable[str],
+    basis: ACEBasis,
+    lattice: Lattice,
+    lattice_constant: float,
+    species: tuple[str, ...],
+    *,
+    energy: float | None = None,
+    elastic: Mapping[str, float] | None = None,
+) -> Constraints:
+    """The same equations from numbers: the crystal is free of stress and of forces at its lattice constant.
+
+    "elastic" asks for "stress" too, without which elastic constants are not defined. It sets the second derivatives by
+    strain alone, so every site must be a centre of inversion (else the crystal's constants have a relaxed part).
+
+    Parameters
+    ----------
+    energy : float
+        Energy a site for "energy", eV.
+    elastic : mapping
+        C11, C12, C44 of a cubic crystal for "elastic", eV / angstrom^3.
+    """
+    asked = tuple(dict.fromkeys([*names, *(["stress"] if elastic is not None else [])]))
+    rows = property_rows(basis, lattice, lattice_constant, species)
+    strain = np.linalg.norm(rows["stress"], axis=1).max()
+    parts: list[tuple[RealArray, RealArray, float]] = []
+    for name in asked:
+        rows_ok = rows[name]
+        values, size = np.zeros(len(rows_ok)), strain if name == "stress" else strain / lattice_constant
+        if name == "energy":
+            if energy is None:
+                raise ConfigError('constraint "energy": needs the energy of the crystal')
+            values, size = np.array([energy * lattice.n_basis]), float(np.linalg.norm(rows_ok))
+        elif name == "elastic":
+            if elastic is None:
+                raise ConfigError('constraint "elastic": needs C11, C12 and C44')
+            n = lattice.dimension**2 + lattice.dimension  # twice the number of strains
+            upper = [i for i, (a, b) in enumerate(_upper(rows_ok)) if max(a, b) < n // 2]
+            c_vv = np.zeros((6, 6))
+            c_vv[:3, :3] = elastic["C12"]
+            c_vv[range(6), range(6)] = [elastic["C11"]] * 3 + [elastic["C44"]] * 3
+            size = float(np.linalg.norm(rows_ok, axis=1).max())
+            volume = abs(np.linalg.det(lattice.cell(lattice_constant)))
+            rows_ok, values = rows_ok[upper], c_vv[np.triu_indices(6)] * volume
+        parts.append((rows_ok, values, size))
+    return Constraints(
+        np.concatenate([rows_ok for rows_ok, _, _ in parts]),
+        np.concatenate([values for _, values, _ in parts]),
+        np.concatenate([np.full(len(values), size) for _, values, size in parts]),
+    )
+
+
+def _upper(rows_ok: RealArray) -> list[tuple[int, int]]:
+    """Indices of the upper triangle whose entries are `rows_ok`."""
+    n = round((np.sqrt(8 * len(rows_ok) + 1) - 1) / 2)
+    return list(zip(*(index.tolist() for index in np.triu_indices(n)), strict=True))
 
 
 def property_rows(

@@ -22,10 +22,14 @@ from parmlip.mechanics.domain import species_indices
 from parmlip.potentials.base import Environments, SiteLaw
 
 _COMPLEX_STEP: Final = 1e-20
-# Central differences of order eight: a step of 5e-3 A leaves 1e-13 of what is differentiated for bases of degree 18.
-_STEP: Final = 5e-3
+# Central differences of order eight for first and of order twelve for second derivatives: for bases of degree 18 the
+# largest steps leave 1e-13 and 2e-12 of what is differentiated.
 _FIRST: Final = ((1, 4 / 5), (2, -1 / 5), (3, 4 / 105), (4, -1 / 280))
-_SECOND: Final = ((0, -205 / 72), (1, 8 / 5), (2, -1 / 5), (3, 8 / 315), (4, -1 / 560))
+_SECOND: Final = (
+    (0, -5369 / 1800), (1, 12 / 7), (2, -15 / 56), (3, 10 / 189), (4, -1 / 112), (5, 2 / 1925), (6, -1 / 16632),
+)  # fmt: skip
+_FIRST_STEP: Final = 5e-3  # angstrom
+_SECOND_STEP: Final = 1.5e-2
 
 # (r_pc, dr_pc) -> change of the gradient by the sites' positions, (n_sites, 3) or (n_sites, 3, n_basis)
 Tangent = Callable[[RealArray, RealArray], RealArray]
@@ -129,30 +133,33 @@ class Patch:
 def along(
     tangent: Tangent, r_pc: RealArray, first_pc: RealArray, others: Sequence[RealArray], cutoff: float
 ) -> RealArray:
-    """Derivative of `tangent` in the direction `first_pc` along `others` too, by nested differences of order eight.
+    """Derivative of `tangent` in the direction `first_pc` along `others` too, by nested differences.
 
-    Steps stay on one side of the cutoff, where derivatives may jump, if no pair is closer to it than 0.0125 A.
+    Steps stay on one side of the cutoff, where derivatives may jump, if no pair is closer to it than 0.011 A.
     """
     if not others:
         return tangent(r_pc, first_pc)
-    (dr_pc, *rest), h = others, step_of(r_pc, others[0], cutoff)
+    dr_pc, *rest = others
+    total: Any
     if rest and rest[0] is dr_pc:  # twice along the same direction
-        total: Any = _SECOND[0][1] * along(tangent, r_pc, first_pc, rest[1:], cutoff)
+        h = _step(r_pc, dr_pc, cutoff, _SECOND_STEP, len(_SECOND))
+        total = _SECOND[0][1] * along(tangent, r_pc, first_pc, rest[1:], cutoff)
         for m, weight in _SECOND[1:]:
             for sign in (1, -1):
                 total = total + weight * along(tangent, r_pc + sign * m * h * dr_pc, first_pc, rest[1:], cutoff)
         return np.asarray(total / h**2)
-    total = 0.0
+    h, total = _step(r_pc, dr_pc, cutoff, _FIRST_STEP, len(_FIRST) + 1), 0.0
     for m, weight in _FIRST:
         ahead, behind = (along(tangent, r_pc + s * m * h * dr_pc, first_pc, rest, cutoff) for s in (1, -1))
         total = total + weight * (ahead - behind)
     return np.asarray(total / h)
 
 
-def step_of(r_pc: RealArray, dr_pc: RealArray, cutoff: float) -> float:
-    """A step along `dr_pc` that moves no pair by more than 5 mA, nor four of them any pair over the cutoff."""
+def _step(r_pc: RealArray, dr_pc: RealArray, cutoff: float, largest: float, n: int) -> float:
+    """A step along `dr_pc` that moves no pair by more than `largest`, nor n of them any pair over the cutoff."""
     gap = float(np.abs(np.linalg.norm(r_pc, axis=1) - cutoff).min(initial=np.inf))
-    return min(_STEP, max(0.2 * gap, 0.1 * _STEP)) / max(float(np.linalg.norm(dr_pc, axis=1).max(initial=0.0)), 1e-300)
+    size = float(np.linalg.norm(dr_pc, axis=1).max(initial=0.0))
+    return min(largest, max(gap / n, 0.1 * largest)) / max(size, 1e-300)
 
 
 def patch_of(crystal: Crystal, site: int, radius: float, reach: float = 0.0) -> Patch:
