@@ -30,6 +30,8 @@ samples = 4
 test_samples = 2
 [surrogate]
 cutoff = 5.0
+[fit]
+solver = "rrqr"
 [sweep]
 "surrogate.total_degree" = [4, 6]
 """
