@@ -233,6 +233,13 @@ def differentiate(function: Callable[[float], RealArray], step: float) -> Differ
     return Difference(values, float(np.abs(values - slopes[0]).max()))
 
 
+def bend(function: Callable[[float], RealArray], centre: RealArray, step: float) -> Difference:
+    """As `differentiate`, the second derivative; `centre` is the value at zero."""
+    bends = [(function(h) - 2.0 * centre + function(-h)) / h**2 for h in (step, 2.0 * step)]
+    values = (4.0 * bends[0] - bends[1]) / 3.0
+    return Difference(values, float(np.abs(values - bends[0]).max()))
+
+
 def _stack(parts: Sequence[Difference], *shape: int) -> Difference:
     values = np.array([part.values for part in parts])
     return Difference(values.reshape(*shape, *values.shape[1:]), max(part.error for part in parts))
@@ -295,12 +302,18 @@ def site_curvature(
     return _stack([differentiate(moved(a, c), step) for a in others for c in range(3)], len(others), 3)
 
 
-def deformation_curvature(
-    law: NRLTightBinding, cell_cc: RealArray, periodic: Periodic, positions_ac: RealArray, step: float = 0.002
+def deformation_derivative(
+    law: NRLTightBinding,
+    cell_cc: RealArray,
+    periodic: Periodic,
+    positions_ac: RealArray,
+    order: int,
+    step: float = 0.002,
 ) -> Difference:
-    """d3E / dF_ab dF_cd dF_ef at F = 1, (3, 3, 3, 3, 3, 3), eV: the third derivatives of the Cauchy-Born energy.
+    """Derivatives of order 3 or 4 of E by the deformation F at F = 1, shape (3, 3) `order` times, eV.
 
-    By differences of `Response.deformation` over steps of F. A primitive cell with k points will do.
+    Divided by the volume they are those of the Cauchy-Born energy density. By first or second differences of
+    `Response.deformation` over steps of F; a primitive cell with k points will do.
 
     Raises
     ------
@@ -309,15 +322,26 @@ def deformation_curvature(
     """
     require_free_energy(law)
 
-    def deformed(a: int, b: int) -> Callable[[float], RealArray]:
+    def along(direction_cc: RealArray) -> Callable[[float], RealArray]:
         def second(h: float) -> RealArray:
-            f_cc = np.eye(3)
-            f_cc[a, b] += h
+            f_cc = np.eye(3) + h * direction_cc
             return respond(law, cell_cc @ f_cc.T, periodic, positions_ac @ f_cc.T).deformation(f_cc)[0]
 
         return second
 
-    return _stack([differentiate(deformed(a, b), step) for a in range(3) for b in range(3)], 3, 3)
+    unit_icc = np.eye(9).reshape(9, 3, 3)
+    if order == 3:
+        return _stack([differentiate(along(unit_cc), step) for unit_cc in unit_icc], 3, 3)
+    own_cdef = along(unit_icc[0])(0.0)
+    own = [bend(along(unit_cc), own_cdef, step) for unit_cc in unit_icc]
+    values, error = np.empty((9, 9, 3, 3, 3, 3)), 0.0
+    for i in range(9):
+        for j in range(i + 1):
+            both = bend(along(unit_icc[i] + unit_icc[j]), own_cdef, step) if j < i else own[i]
+            mixed = 0.5 * (both.values - own[i].values - own[j].values) if j < i else own[i].values
+            values[i, j] = values[j, i] = mixed
+            error = max(error, 0.5 * (both.error + own[i].error + own[j].error))
+    return Difference(values.reshape(8 * (3,)), error)
 
 
 def require_free_energy(law: NRLTightBinding) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from parmlip.errors import ConfigError, DataError
-from parmlip.potentials.tight_binding_response import deformation_curvature, force_curvature, respond, site_curvature
+from parmlip.potentials.tight_binding_response import deformation_derivative, force_curvature, respond, site_curvature
 from tests.potentials.tight_binding_cells import (
     PERIODIC,
     evaluate,
@@ -148,7 +148,7 @@ def test_third_derivatives_of_the_deformation_energy_are_symmetric_and_have_that
     cell_cc, positions_ac = primitive(5.3)
     law = silicon(k_points=(3, 3, 3), electronic_temperature=0.1)
     coarse, third, fine = (
-        deformation_curvature(law, cell_cc, PERIODIC, positions_ac, step=h) for h in (0.004, 0.002, 0.001)
+        deformation_derivative(law, cell_cc, PERIODIC, positions_ac, 3, step=h) for h in (0.004, 0.002, 0.001)
     )
     d = third.values
     assert third.error / fine.error == pytest.approx(4.0, abs=0.2)
@@ -173,6 +173,25 @@ def test_third_derivatives_of_the_deformation_energy_are_symmetric_and_have_that
     assert d[0, 0, 0, 0, 0, 0] == pytest.approx(second, abs=5.0 * third.error)
 
 
+def test_fourth_derivatives_of_the_deformation_energy_are_symmetric_and_those_of_the_third():
+    cell_cc, positions_ac = primitive(5.3)
+    law = silicon(k_points=(2, 2, 2), electronic_temperature=0.1)
+    fourth = deformation_derivative(law, cell_cc, PERIODIC, positions_ac, 4)
+    d = fourth.values
+    assert 0.0 < fourth.error < 1e-3 * np.abs(d).max()
+    np.testing.assert_allclose(d, d.transpose(4, 5, 2, 3, 0, 1, 6, 7), rtol=0, atol=fourth.error)
+    np.testing.assert_allclose(d, d.transpose(2, 3, 6, 7, 0, 1, 4, 5), rtol=0, atol=fourth.error)
+
+    # E(F) along one deformation: third derivative of its second derivative's slope, all by the virial alone.
+    def first(h):
+        f_cc = np.diag([1.0 + h, 1.0, 1.0])
+        return -evaluate(law, cell_cc @ f_cc, positions_ac @ f_cc).virial_cc[0, 0] / (1.0 + h)
+
+    h = 0.002
+    third = (first(2 * h) - 2.0 * first(h) + 2.0 * first(-h) - first(-2 * h)) / (2.0 * h**3)
+    assert d[0, 0, 0, 0, 0, 0, 0, 0] == pytest.approx(third, abs=10.0 * fourth.error)
+
+
 def test_what_has_no_second_derivatives_is_refused():
     cell_cc, positions_ac = primitive()
     with pytest.raises(ConfigError, match=r"convention = 'band_energy': second derivatives"):
@@ -180,4 +199,4 @@ def test_what_has_no_second_derivatives_is_refused():
     with pytest.raises(DataError, match="filled in part"):
         respond(silicon(electronic_temperature=0.0, charge=1.0), cell_cc, PERIODIC, positions_ac)
     with pytest.raises(ConfigError, match=r"convention = 'band_energy': second derivatives"):
-        deformation_curvature(silicon(convention="band_energy"), cell_cc, PERIODIC, positions_ac)
+        deformation_derivative(silicon(convention="band_energy"), cell_cc, PERIODIC, positions_ac, 3)
