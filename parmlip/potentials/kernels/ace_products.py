@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from numba import njit
 
 from parmlip.potentials.kernels.ace_pairs import FAST
-from parmlip.potentials.kernels.vectors import LANES, add, load, multiply, multiply_add, spread, store
+from parmlip.potentials.kernels.vectors import LANES, add, load, multiply, multiply_add, spread, store, total
 
 
 class ProductTables(NamedTuple):
@@ -165,45 +165,54 @@ def function_value(functions: FunctionTables, k: int, a_a: Any) -> Any:
     return value
 
 
-@njit(cache=True, error_model="numpy", fastmath=FAST)
-def function_gradient(functions: FunctionTables, k: int, a_a: Any, d_e: Any) -> Any:
-    """B_k, and dB_k/dA on its entries."""
-    factor, entry = functions.factor_tf, functions.entry_tf
-    first, last = functions.first_k[k], functions.first_k[k + 1]
-    for e in range(functions.first_entry_k[k + 1] - functions.first_entry_k[k]):
-        d_e[e] = 0.0
-    value = a_a.dtype.type(0.0)
-    order = 1
-    while order < 4 and factor[first, order] >= 0:
-        order += 1
-    if order == 1:
+@njit(cache=True, error_model="numpy", forceinline=True)
+def _add_to(x: Any, i: int, a: Any, b: Any) -> None:
+    store(x, i, multiply_add(a, b, load(x, i)))
+
+
+@njit(cache=True, error_model="numpy")
+def function_gradients(functions: FunctionTables, a_ab: Any, value_k: Any, d_eb: Any) -> None:
+    """Add B_k, summed over a batch of `LANES` centres (index b), to value_k; dB_k/dA on all entries for each of them.
+
+    Idle lanes have A = 0, where every B_k is zero.
+    """
+    factor, entry, first_entry = functions.factor_tf, functions.entry_tf, functions.first_entry_k
+    zero = spread(a_ab.dtype.type(0.0))
+    for k in range(len(functions.first_k) - 1):
+        first, last, own = functions.first_k[k], functions.first_k[k + 1], first_entry[k] * LANES
+        for e in range(first_entry[k], first_entry[k + 1]):
+            store(d_eb, e * LANES, zero)
+        order = 1
+        while order < 4 and factor[first, order] >= 0:
+            order += 1
+        value = zero
         for t in range(first, last):
             c = functions.coefficient_t[t]
-            d_e[entry[t, 0]] += c
-            value += c * a_a[factor[t, 0]]
-    elif order == 2:
-        for t in range(first, last):
-            c, a0, a1 = functions.coefficient_t[t], a_a[factor[t, 0]], a_a[factor[t, 1]]
-            d_e[entry[t, 0]] += c * a1
-            d_e[entry[t, 1]] += c * a0
-            value += c * a0 * a1
-    elif order == 3:
-        for t in range(first, last):
-            c, a0 = functions.coefficient_t[t], a_a[factor[t, 0]]
-            a1, a2 = a_a[factor[t, 1]], a_a[factor[t, 2]]
-            c0, c12 = c * a0, c * a1 * a2
-            d_e[entry[t, 0]] += c12
-            d_e[entry[t, 1]] += c0 * a2
-            d_e[entry[t, 2]] += c0 * a1
-            value += a0 * c12
-    else:
-        for t in range(first, last):
-            c, a0, a1 = functions.coefficient_t[t], a_a[factor[t, 0]], a_a[factor[t, 1]]
-            a2, a3 = a_a[factor[t, 2]], a_a[factor[t, 3]]
-            c01, c23 = c * a0 * a1, a2 * a3
-            d_e[entry[t, 0]] += c * a1 * c23
-            d_e[entry[t, 1]] += c * a0 * c23
-            d_e[entry[t, 2]] += c01 * a3
-            d_e[entry[t, 3]] += c01 * a2
-            value += c01 * c23
-    return value
+            a0, e0 = load(a_ab, factor[t, 0] * LANES), own + entry[t, 0] * LANES
+            if order == 1:
+                store(d_eb, e0, add(spread(a_ab.dtype.type(c)), load(d_eb, e0)))
+                value = multiply_add(c, a0, value)
+                continue
+            a1, e1 = load(a_ab, factor[t, 1] * LANES), own + entry[t, 1] * LANES
+            if order == 2:
+                _add_to(d_eb, e0, c, a1)
+                _add_to(d_eb, e1, c, a0)
+                value = multiply_add(multiply(c, a0), a1, value)
+                continue
+            a2, e2 = load(a_ab, factor[t, 2] * LANES), own + entry[t, 2] * LANES
+            if order == 3:
+                c0, c1 = multiply(c, a0), multiply(c, a1)
+                _add_to(d_eb, e0, c1, a2)
+                _add_to(d_eb, e1, c0, a2)
+                _add_to(d_eb, e2, c0, a1)
+                value = multiply_add(multiply(c0, a1), a2, value)
+                continue
+            a3, e3 = load(a_ab, factor[t, 3] * LANES), own + entry[t, 3] * LANES
+            c0, c1, c23 = multiply(c, a0), multiply(c, a1), multiply(a2, a3)
+            c01 = multiply(c0, a1)
+            _add_to(d_eb, e0, c1, c23)
+            _add_to(d_eb, e1, c0, c23)
+            _add_to(d_eb, e2, c01, a3)
+            _add_to(d_eb, e3, c01, a2)
+            value = multiply_add(c01, c23, value)
+        value_k[k] += total(value)

@@ -23,7 +23,7 @@ from parmlip.potentials.kernels.ace_pairs import (
 from parmlip.potentials.kernels.ace_products import (
     FunctionTables,
     ProductTables,
-    function_gradient,
+    function_gradients,
     function_value,
     second_derivatives,
     value_and_adjoint,
@@ -171,12 +171,13 @@ def design_rows(
 
     Centre n is site n. Function k depends on few A, so its row of 3 J derivatives is a short sum of rows of dA/dr.
     These are made for eight neighbours and `TILE` functions at a time: dA/dr stays in the first cache, and a function's
-    forces are touched once for each centre.
+    forces are touched once for each centre. dB/dA is made for `LANES` centres of one species at once.
     """
     block = tables.first_l[-1]
     n_a = tables.n_species * block
-    lanes = allocate(tables, first_n, r_pc)
-    size = len(lanes.pair_j)
+    kept = [allocate(tables, first_n, r_pc) for _ in range(LANES)]
+    lanes_b, centre_b = np.empty(LANES, np.int64), np.empty(LANES, np.int64)
+    size = len(kept[0].pair_j)
     n_functions = len(functions.first_k) - 1
     width = n_functions + one_body
     n_basis = tables.n_species * width
@@ -190,68 +191,89 @@ def design_rows(
                 e += 1
             split_kz[k, z] = e
     a_a, d_e = np.empty(n_a, r_pc.dtype), np.empty(len(entry_e), r_pc.dtype)
+    a_ab = aligned(n_a * LANES, r_pc).reshape((n_a, LANES))
+    d_eb = aligned(len(entry_e) * LANES, r_pc).reshape((len(entry_e), LANES))
     jacobian, row_t = aligned(block * 3 * size, r_pc), aligned(TILE * 3 * size, r_pc)
     first_g = np.arange(0, size + 1, LANES)
     summed_ai, sums = aligned(n_a * 16, r_pc).reshape((n_a, 16)), aligned(16, r_pc)
     summed_ai[:] = 0.0
     energy_k = np.zeros(n_basis, r_pc.dtype)
     force_f = np.zeros(n_basis * n_sites * 3, r_pc.dtype)
-    site_j = np.empty(size, np.int64)
-
+    slot_q, place_q = np.empty(size, np.int64), np.empty(size, np.int64)  # where a neighbour stands in a row, in forces
     virial_kv = np.zeros((n_basis, 6), r_pc.dtype)
-    for n in range(len(species_n)):
-        n_lanes = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
-        fill_radial(tables, lanes, n_lanes, 1)
-        fill_harmonics(tables, lanes, n_lanes)
-        sum_neighbours(tables, lanes, a_a)
-        fill_gradients(tables, lanes, n_lanes)
-        fill_jacobian(tables, lanes, first_g[: n_lanes // LANES + 1], jacobian)
-        sum_jacobian(tables, lanes, jacobian, summed_ai)
-        for j in range(n_lanes):
-            site_j[j] = 3 * site_p[lanes.pair_j[j]] if lanes.pair_j[j] >= 0 else -1
-        start = species_n[n] * width
-        if one_body:
-            energy_k[start] += 1.0
-        for tile in range(0, n_functions, TILE):
-            last_k = min(tile + TILE, n_functions)
-            for k in range(tile, last_k):
-                d = d_e[first_entry[k] : first_entry[k + 1]]
-                basis = start + one_body + k
-                energy_k[basis] += function_gradient(functions, k, a_a, d)
-                low, high = spread(r_pc.dtype.type(0.0)), spread(r_pc.dtype.type(0.0))
-                for e in range(first_entry[k], first_entry[k + 1]):
-                    low = multiply_add(d_e[e], load(summed_ai, entry_e[e] * 16), low)
-                    high = multiply_add(d_e[e], load(summed_ai, entry_e[e] * 16 + LANES), high)
-                store(sums, 0, low)
-                store(sums, LANES, high)
-                for c in range(3):
-                    force_f[3 * (basis * n_sites + n) + c] += sums[c]
-                for v in range(6):
-                    virial_kv[basis, v] -= sums[3 + v]
-            for z in range(tables.n_species):
-                for j in range(lanes.first_z[z], lanes.first_z[z + 1], LANES):
+    for s in range(tables.n_species):
+        start, filled, n_next = s * width, 0, 0
+        while n_next < len(species_n) or filled > 0:
+            if n_next < len(species_n):
+                n = n_next
+                n_next += 1
+                if species_n[n] == s:
+                    lanes = kept[filled]
+                    lanes_b[filled] = gather(tables, lanes, r_pc, species_p, first_n[n], first_n[n + 1])
+                    centre_b[filled] = n
+                    fill_radial(tables, lanes, lanes_b[filled], 1)
+                    fill_harmonics(tables, lanes, lanes_b[filled])
+                    sum_neighbours(tables, lanes, a_a)
+                    for i in range(n_a):
+                        a_ab[i, filled] = a_a[i]
+                    filled += 1
+                if filled < LANES and n_next < len(species_n):
+                    continue
+            if filled == 0:
+                break
+            a_ab[:, filled:] = 0.0
+            function_gradients(functions, a_ab, energy_k[start + one_body : start + width], d_eb)
+            if one_body:
+                energy_k[start] += filled
+            for b in range(filled):
+                n, lanes, n_lanes = centre_b[b], kept[b], lanes_b[b]
+                for e in range(len(entry_e)):
+                    d_e[e] = d_eb[e, b]
+                fill_gradients(tables, lanes, n_lanes)
+                fill_jacobian(tables, lanes, first_g[: n_lanes // LANES + 1], jacobian)
+                sum_jacobian(tables, lanes, jacobian, summed_ai)
+                count = 0
+                for j in range(n_lanes):
+                    if lanes.pair_j[j] >= 0:
+                        slot_q[count] = 3 * (j - j % LANES) + j % LANES
+                        place_q[count] = 3 * site_p[lanes.pair_j[j]]
+                        count += 1
+                for tile in range(0, n_functions, TILE):
+                    last_k = min(tile + TILE, n_functions)
                     for k in range(tile, last_k):
-                        combine_rows(
-                            jacobian,
-                            block * 3 * j,
-                            3 * LANES,
-                            own_e,
-                            split_kz[k, z],
-                            split_kz[k, z + 1],
-                            d_e,
-                            row_t,
-                            3 * ((k - tile) * size + j),
-                        )
-            for k in range(tile, last_k):
-                row, origin = 3 * (k - tile) * size, 3 * (start + one_body + k) * n_sites
-                for j in range(0, n_lanes, LANES):
-                    for i in range(LANES):
-                        p = site_j[j + i]
-                        if p >= 0:
-                            force_f[origin + p] -= row_t[row + i]
-                            force_f[origin + p + 1] -= row_t[row + i + LANES]
-                            force_f[origin + p + 2] -= row_t[row + i + 2 * LANES]
-                    row += 3 * LANES
+                        basis = start + one_body + k
+                        low, high = spread(r_pc.dtype.type(0.0)), spread(r_pc.dtype.type(0.0))
+                        for e in range(first_entry[k], first_entry[k + 1]):
+                            low = multiply_add(d_e[e], load(summed_ai, entry_e[e] * 16), low)
+                            high = multiply_add(d_e[e], load(summed_ai, entry_e[e] * 16 + LANES), high)
+                        store(sums, 0, low)
+                        store(sums, LANES, high)
+                        for c in range(3):
+                            force_f[3 * (basis * n_sites + n) + c] += sums[c]
+                        for v in range(6):
+                            virial_kv[basis, v] -= sums[3 + v]
+                    for z in range(tables.n_species):
+                        for j in range(lanes.first_z[z], lanes.first_z[z + 1], LANES):
+                            for k in range(tile, last_k):
+                                combine_rows(
+                                    jacobian,
+                                    block * 3 * j,
+                                    3 * LANES,
+                                    own_e,
+                                    split_kz[k, z],
+                                    split_kz[k, z + 1],
+                                    d_e,
+                                    row_t,
+                                    3 * ((k - tile) * size + j),
+                                )
+                    for k in range(tile, last_k):
+                        row, origin = 3 * (k - tile) * size, 3 * (start + one_body + k) * n_sites
+                        for q in range(count):
+                            i, p = row + slot_q[q], origin + place_q[q]
+                            force_f[p] -= row_t[i]
+                            force_f[p + 1] -= row_t[i + LANES]
+                            force_f[p + 2] -= row_t[i + 2 * LANES]
+            filled = 0
     return energy_k, force_f.reshape((n_basis, n_sites, 3)), virial_kv
 
 
