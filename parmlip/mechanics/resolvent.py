@@ -1,7 +1,8 @@
 """Functions of the Hessian relative to the perfect crystal's, F H F with F = H_hom^(-1/2), by resolvents.
 
-A PETSc Hessian (assembled or shell) of the sites that exist meets block-circulant powers on the perfect grid. Vacant sites have zero rows in H; an interstitial has an Einstein reference kappa, F = kappa^(-1/2)
-(Torabi, Wang, Ortner 2024, sec. 2; with kappa = det(H_gg)^(1/3), H_gg the bulk's on-site block).
+A PETSc Hessian (assembled or shell) of the sites that exist meets block-circulant powers on the perfect grid. Vacant
+sites have zero rows in H; an interstitial has an Einstein reference kappa, F = kappa^(-1/2) (Torabi, Wang,
+Ortner 2024, sec. 2; with kappa = det(H_gg)^(1/3), H_gg the bulk's on-site block).
 
 Vectors are local shares (n_local, n_vectors): the rank's slab of the grid, then its interstitial sites.
 """
