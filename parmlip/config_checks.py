@@ -63,6 +63,12 @@ def check_tables(tables: Mapping[str, Any]) -> None:
     if "dataset" in tables:
         _check_dataset(tables)
     surrogate = tables["surrogate"]
+    degrees = surrogate.total_degree
+    if not isinstance(degrees, int) and len(degrees) != surrogate.correlation_order:
+        raise ConfigError(
+            f"[surrogate] total_degree = {show(degrees)}: must be one number, or one for each of the "
+            f"{surrogate.correlation_order} correlation orders"
+        )
     if not isinstance(surrogate.r0, str) and surrogate.r0 * surrogate.inner_cutoff >= surrogate.cutoff:
         raise ConfigError(
             f"[surrogate] cutoff = {show(surrogate.cutoff)}: must be greater than inner_cutoff * r0 = "

@@ -197,7 +197,10 @@ class Surrogate:
 
     kind: str = key("ace", choices=("ace",), later=("taylor",))
     correlation_order: int = key(3, least=1, most=4)
-    total_degree: int = key(10, least=1)
+    total_degree: int | tuple[int, ...] = key(
+        10, least=1, length=(1, 4), about="of n + angular_weight l; or a list, one for each correlation order"
+    )
+    dimension: int = key(3, least=2, most=3, about="2: harmonics of the plane, for 2D and quasi-2D crystals")
     cutoff: float = key(5.5, above=0.0, most=20.0)  # angstrom
     r0: Literal["nearest"] | float = key("nearest", above=0.0)  # angstrom; "nearest": nearest-neighbour distance
     inner_cutoff: float = key(0.5, least=0.0)  # in units of r0

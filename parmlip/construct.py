@@ -120,6 +120,7 @@ def ace_basis(
         p_in=surrogate.inner_power,
         weight_l=surrogate.angular_weight,
         transform_power=surrogate.transform_power,
+        dimension=surrogate.dimension,
     )
 
 

@@ -27,7 +27,7 @@ from parmlip.crystal.neighbours import find_pairs, pair_vectors
 from parmlip.errors import ConfigError, DataError
 from parmlip.io.pace_reader import read_document, site_energies_and_gradients
 from parmlip.potentials.ace import ACE, ACEBasis
-from parmlip.potentials.ace_coupling import Slot, complex_invariants
+from parmlip.potentials.ace_coupling import Slot, invariants_of
 from parmlip.potentials.base import Environments
 
 # A file whose energies or forces deviate by more, relative to the largest, is not handed out: 1e-14 is usual, and
@@ -176,7 +176,7 @@ def _groups(
     for slots, same in groupby(basis.couplings.slots_k):
         groups = sorted((s[1], slots.count(s), s) for s in dict.fromkeys(slots))
         factors = [s for _, k, s in groups for _ in range(k)]
-        orders, coupling_kt = complex_invariants(tuple((ell, k) for ell, k, _ in groups))
+        orders, coupling_kt = invariants_of(basis.dimension, tuple((ell, k) for ell, k, _ in groups))
         edges = np.cumsum([0, *(k for _, k, _ in groups)])
         kept: dict[tuple[int, ...], int] = {}
         place_t = []

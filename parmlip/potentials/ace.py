@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from parmlip.errors import ConfigError, DataError
 from parmlip.potentials.ace_angular import Harmonics
-from parmlip.potentials.ace_coupling import Couplings, build_couplings
+from parmlip.potentials.ace_coupling import Couplings
+from parmlip.potentials.ace_coupling_cache import cached_couplings
 from parmlip.potentials.ace_products import ProductList, build_product_list, function_tables
 from parmlip.potentials.ace_radial import Radial
 from parmlip.potentials.base import BlockPattern, Environments, FloatArray, IntArray, complex_step
@@ -37,7 +38,7 @@ class ACEBasis:
 
     species: tuple[str, ...]
     correlation_order: int  # 1 to 4
-    total_degree: float  # sum over factors of n + weight_l l is at most this
+    total_degree: float | tuple[float, ...]  # sum over factors of n + weight_l l is at most this; or one for each order
     cutoff: float  # angstrom
     r0: float  # angstrom, length of the radial transform: about the nearest-neighbour distance
     r_in: float = -1.0  # angstrom, inner end of the radial functions; negative: r0 / 2
@@ -46,6 +47,7 @@ class ACEBasis:
     weight_l: float = 1.5
     one_body: bool = False
     transform_power: int = 2
+    dimension: int = 3  # 2: only |m| = l, invariant under rotations about z alone (`ace_coupling.planar_invariants`)
 
     def __post_init__(self) -> None:
         """Refuse impossible parameters; set the default of r_in."""
@@ -53,13 +55,29 @@ class ACEBasis:
             raise ConfigError(f"ace: species {self.species} must be named, each once")
         if self.correlation_order not in (1, 2, 3, 4):
             raise ConfigError(f"ace: correlation_order = {self.correlation_order} must be 1, 2, 3 or 4")
-        if self.total_degree < 1:
+        if not isinstance(self.total_degree, (int, float)):
+            object.__setattr__(self, "total_degree", tuple(self.total_degree))
+            if len(self.degrees) != self.correlation_order:
+                raise ConfigError(
+                    f"ace: total_degree = {list(self.degrees)} must have one number for each of the "
+                    f"{self.correlation_order} correlation orders"
+                )
+        if min(self.degrees) < 1:
             raise ConfigError(f"ace: total_degree = {self.total_degree} must be at least 1")
+        if self.dimension not in (2, 3):
+            raise ConfigError(f"ace: dimension = {self.dimension} must be 2 or 3")
         if self.weight_l <= 0.0:
             raise ConfigError(f"ace: weight_l = {self.weight_l} must be positive")
         if self.r_in < 0.0:
             object.__setattr__(self, "r_in", 0.5 * self.r0)
         _ = self.radial
+
+    @property
+    def degrees(self) -> tuple[float, ...]:
+        """The total degree of every correlation order."""
+        if isinstance(self.total_degree, tuple):
+            return self.total_degree
+        return (self.total_degree,) * self.correlation_order
 
     @property
     def n_basis(self) -> int:
@@ -74,14 +92,13 @@ class ACEBasis:
     @cached_property
     def couplings(self) -> Couplings:
         """The invariants, the same for every centre species."""
-        return build_couplings(len(self.species), self.correlation_order, self.total_degree, self.weight_l)
+        return cached_couplings(len(self.species), self.degrees, self.weight_l, self.dimension)
 
     @cached_property
     def radial(self) -> Radial:
         """The radial functions, the same for every pair of species."""
-        return Radial(
-            int(self.total_degree + 1e-9), self.cutoff, self.r0, self.r_in, self.p_cut, self.p_in, self.transform_power
-        )
+        n_max = int(max(self.degrees) + 1e-9)
+        return Radial(n_max, self.cutoff, self.r0, self.r_in, self.p_cut, self.p_in, self.transform_power)
 
     @cached_property
     def order_k(self) -> IntArray:
@@ -177,15 +194,18 @@ class ACEBasis:
 
     def parameters(self) -> dict[str, Any]:
         """All parameters as plain numbers and strings, for storage; `from_parameters` is the inverse."""
-        return {f.name: list(self.species) if f.name == "species" else getattr(self, f.name) for f in fields(self)}
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in plain.items()}
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> ACEBasis:
         """The basis that gave `parameters`."""
         known = {f.name for f in fields(cls)}
-        if set(parameters) != known:
+        if set(parameters) | {"dimension"} != known:  # files of the first versions have no dimension
             raise DataError(f"ace: stored parameters {sorted(set(parameters) ^ known)} are unknown or missing")
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
+        if isinstance(plain["total_degree"], (list, tuple, np.ndarray)):
+            plain["total_degree"] = tuple(np.asarray(plain["total_degree"]).tolist())
         return cls(**{**plain, "species": tuple(str(s) for s in parameters["species"])})
 
 

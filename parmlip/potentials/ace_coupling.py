@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations_with_replacement, product
@@ -53,17 +53,26 @@ class Couplings:
     factor_tf: NDArray[np.int64]  # (n_terms, correlation_order), ascending, -1 behind the last factor
 
 
-def build_couplings(n_species: int, correlation_order: int, total_degree: float, weight_l: float) -> Couplings:
+def build_couplings(
+    n_species: int,
+    correlation_order: int,
+    total_degree: float | Sequence[float],
+    weight_l: float,
+    dimension: int = 3,
+) -> Couplings:
     """All invariants with sum (n + weight_l l) <= total_degree, orders 1 .. correlation_order, in a fixed order.
 
-    The order of functions: by correlation order; within it by the sorted tuple of slots (n, l, z); within one tuple by
-    the row of `invariants`. They are linearly independent, symmetric under permutation of neighbours and under O(3).
+    `total_degree` is one number, or one for every correlation order. The order of functions: by correlation order;
+    within it by the sorted tuple of slots (n, l, z); within one tuple by the row of `invariants`. They are linearly
+    independent, symmetric under permutation of neighbours and under O(3), or, if `dimension` is 2, under rotations
+    about the z axis and reflections in planes through it and across it.
     """
+    degrees = [total_degree] * correlation_order if isinstance(total_degree, (int, float)) else list(total_degree)
     chosen = [
         slots
         for order in range(1, correlation_order + 1)
-        for slots in slot_tuples(n_species, order, total_degree, weight_l)
-        if len(invariants(_arranged(slots)[0])[1])
+        for slots in slot_tuples(n_species, order, degrees[order - 1], weight_l)
+        if len(invariants(_arranged(slots)[0], dimension)[1])
     ]
     l_max = max((ell for slots in chosen for _, ell, _ in slots), default=0)
     n_max = np.ones(l_max + 1, np.int64)
@@ -75,7 +84,7 @@ def build_couplings(n_species: int, correlation_order: int, total_degree: float,
     names, lengths, values, factors = [], [], [], []
     for slots in chosen:
         pattern, arranged = _arranged(slots)
-        order_tf, coefficient_kt = invariants(pattern)
+        order_tf, coefficient_kt = invariants(pattern, dimension)
         flat = np.full((len(order_tf), correlation_order), -1, np.int64)
         flat[:, : len(slots)] = np.sort(
             np.stack([index[slot][order_tf[:, f]] for f, slot in enumerate(arranged)], axis=1), axis=1
@@ -153,7 +162,35 @@ def complex_invariants(pattern: Pattern) -> tuple[list[tuple[int, ...]], NDArray
 
 
 @cache
-def invariants(pattern: Pattern) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def planar_invariants(pattern: Pattern) -> tuple[list[tuple[int, ...]], NDArray[np.float64]]:
+    """Invariants of rotations and reflections in the plane: products of A_l,m with |m| = l, their m summing to zero.
+
+    In the plane Y_l,+-l is e^(+-i l theta) up to a factor, so these are the harmonics of two dimensions; out of it the
+    factor (rho / r)^l keeps them smooth on the z axis. A product and the one of opposite m have the same real part
+    and are one function: the mean of both. Returned as by `complex_invariants`.
+    """
+    choices = [list(combinations_with_replacement((-ell, ell) if ell else (0,), k)) for ell, k in pattern]
+    flat = [tuple(m for group in groups for m in group) for groups in product(*choices)]
+    orders = [m for m in flat if sum(m) == 0]
+    bounds = np.concatenate([[0], np.cumsum([k for _, k in pattern])])
+    place = {m: t for t, m in enumerate(orders)}
+    rows = []
+    for t, m in enumerate(orders):
+        opposite = place[tuple(-x for lo, hi in zip(bounds[:-1], bounds[1:]) for x in reversed(m[lo:hi]))]
+        if opposite >= t:
+            row = np.zeros(len(orders))
+            row[[t, opposite]] = _weight(pattern, m) * (1.0 if opposite == t else sqrt(0.5))
+            rows.append(row)
+    return orders, np.array(rows).reshape(len(rows), len(orders))
+
+
+def invariants_of(dimension: int, pattern: Pattern) -> tuple[list[tuple[int, ...]], NDArray[np.float64]]:
+    """`complex_invariants`, or `planar_invariants` if `dimension` is 2."""
+    return planar_invariants(pattern) if dimension == 2 else complex_invariants(pattern)
+
+
+@cache
+def invariants(pattern: Pattern, dimension: int = 3) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The same polynomials in real A_lm.
 
     Returns
@@ -162,7 +199,7 @@ def invariants(pattern: Pattern) -> tuple[NDArray[np.int64], NDArray[np.float64]
         m + l of every factor.
     coefficient_kt : ndarray, shape (n_invariants, n_monomials)
     """
-    orders, coefficient_kt = complex_invariants(pattern)
+    orders, coefficient_kt = invariants_of(dimension, pattern)
     degrees = [ell for ell, k in pattern for _ in range(k)]
     shape = tuple(2 * ell + 1 for ell in degrees)
     if not len(coefficient_kt):

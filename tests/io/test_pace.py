@@ -26,6 +26,8 @@ BASES = {
     "NiAl": ACEBasis(("Ni", "Al"), 3, 8, 5.0, 2.5, one_body=True),
     "no inner end": ACEBasis(("W",), 3, 8, 5.0, 2.74, p_in=0),
     "one function": ACEBasis(("W",), 1, 1, 5.0, 2.74),
+    "W degrees by order": ACEBasis(("W",), 4, (12, 12, 10, 8), 5.0, 2.74),
+    "NiAl of the plane": ACEBasis(("Ni", "Al"), 3, (10, 9, 8), 5.0, 2.5, dimension=2),
 }
 
 
@@ -125,7 +127,7 @@ for recursive in (False, True):
     basis = ACECTildeBasisSet(sys.argv[1])
     atoms.calc = PyACECalculator(basis, recursive_evaluator=recursive, recursive=recursive)
     atoms.get_potential_energy()
-    found = [np.ravel(atoms.calc.energies), atoms.calc.results["forces"], atoms.get_stress()]
+    found = [np.ravel(atoms.calc.energies), atoms.calc.results["forces"], atoms.get_stress()[z["voigt"]]]
     print(*[np.abs(a - b).max() / np.abs(b).max() for a, b in zip(found, (z["energies"], z["forces"], z["stress"]))])
 """
 
@@ -140,9 +142,13 @@ def test_libpace_evaluates_the_file_to_the_same_numbers(name, tmp_path):
     write_yace(tmp_path / "x.yace", law)
     atoms = structure(law)
     atoms.calc = ParmlipCalculator(law)
-    numbers = {"energies": atoms.get_potential_energies(), "forces": atoms.get_forces(), "stress": atoms.get_stress()}
+    # a law of the plane is no law of three dimensions: its stress is not symmetric in yz and xz
+    voigt = [0, 1, 2, 5] if law.basis.dimension == 2 else list(range(6))
+    stress = atoms.get_stress()[voigt]
+    numbers = {"energies": atoms.get_potential_energies(), "forces": atoms.get_forces(), "stress": stress}
     symbols = atoms.get_chemical_symbols()
-    np.savez(tmp_path / "x.npz", symbols=symbols, positions=atoms.positions, cell=atoms.cell.array, **numbers)
+    numbers |= {"positions": atoms.positions, "cell": atoms.cell.array, "voigt": np.array(voigt)}
+    np.savez(tmp_path / "x.npz", symbols=symbols, **numbers)
     command = [python, "-c", LIBPACE, str(tmp_path / "x.yace"), str(tmp_path / "x.npz")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert run.returncode == 0, run.stderr

@@ -1,0 +1,64 @@
+"""Couplings kept on disk: the same as those built, whatever has happened to the file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from parmlip.potentials import ace_coupling_cache
+from parmlip.potentials.ace_coupling import build_couplings
+from parmlip.potentials.ace_coupling_cache import cache_directory, cached_couplings
+
+WHAT = (2, (11.0, 11.0, 11.0), 1.5, 3)
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """An empty cache with one basis; the file it stands in."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cached_couplings(*WHAT)
+    (file,) = cache_directory().iterdir()
+    return file
+
+
+def assert_right(found) -> None:
+    wanted = build_couplings(2, 3, 11, 1.5)
+    assert found.slots_k == wanted.slots_k
+    assert found.one_particle.n_species == 2
+    for name in ("first_k", "coefficient_t", "factor_tf"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
+    np.testing.assert_array_equal(found.one_particle.n_max_l, wanted.one_particle.n_max_l)
+
+
+def test_what_is_kept_is_what_is_built_and_is_not_built_again(kept, monkeypatch):
+    monkeypatch.setattr(ace_coupling_cache, "build_couplings", None)  # calling it would fail
+    assert_right(cached_couplings(*WHAT))
+
+
+@pytest.mark.parametrize("harm", ["cut", "empty", "flipped", "other"])
+def test_a_broken_file_is_built_again_and_replaced(kept, harm):
+    content = kept.read_bytes()
+    middle = len(content) // 2
+    kept.write_bytes(
+        {
+            "cut": content[:middle],
+            "empty": b"",
+            "flipped": content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :],
+            "other": b"PK not a file of numbers",
+        }[harm]
+    )
+    assert_right(cached_couplings(*WHAT))
+    assert_right(cached_couplings(*WHAT))
+    assert [f.name for f in kept.parent.iterdir()] == [kept.name]
+    assert kept.stat().st_size == len(content)
+
+
+def test_other_numbers_are_kept_apart(kept):
+    planar = cached_couplings(2, (11.0, 11.0, 11.0), 1.5, 2)
+    assert len(planar.coefficient_t) < len(cached_couplings(*WHAT).coefficient_t)
+
+
+def test_without_a_place_to_write_couplings_are_built(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert_right(cached_couplings(*WHAT))
