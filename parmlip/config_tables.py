@@ -169,6 +169,15 @@ class TypeWeights:
 
 
 @dataclass(frozen=True)
+class Noise:
+    """Standard deviations of labels; 0 where they are taken as exact."""
+
+    energy: float = key(0.0, least=0.0)  # eV an atom
+    force: float = key(0.0, least=0.0)  # eV / angstrom
+    virial: float = key(0.0, least=0.0)  # eV an atom
+
+
+@dataclass(frozen=True)
 class Dataset:
     """[dataset]: labelled structures from files instead of a reference law's; eV and angstrom.
 
@@ -188,6 +197,7 @@ class Dataset:
     one_body: dict[str, float] | str = key("fit", choices=("fit", "isolated"), about="energies of free atoms, eV")
     size: str = key("sqrt", choices=("none", "sqrt", "atom"), about="energies and virials weigh 1, 1/n, 1/n^2")
     closest: float = key(0.5, least=0.0, about="atoms that are closer are an error, angstrom")
+    noise: Noise = Noise()  # of the labels where structures do not tell it: keeps it out of the error bars, no weight
     weights: dict[str, TypeWeights] = field(default_factory=dict)  # by configuration type
 
 

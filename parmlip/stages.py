@@ -147,7 +147,7 @@ def read_dataset(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     if (keys.virial or keys.stress) and study.fit.weights.virial == 0.0:
         logger.warning("the data set has virials, but [fit] weights.virial is 0: they are not fitted")
     fields = {
-        "training": Field(dataset_of(training, one_body, given.size).packed()),
+        "training": Field(dataset_of(training, one_body, given.size, asdict(given.noise)).packed()),
         "n_training": Field(len(training), about="configurations"),
         "n_test": Field(len(test), about="configurations"),
         "species": Field(list(species)),
@@ -158,7 +158,9 @@ def read_dataset(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     if nearest is not None:
         logger.info("nearest neighbours are %.4f A apart (median)", nearest)
         fields["nearest_distance"] = Field(nearest, "A", "median over the atoms")
-    return fields | ({"test": Field(dataset_of(test, one_body, given.size).packed())} if test else {})
+    if test:
+        fields["test"] = Field(dataset_of(test, one_body, given.size, asdict(given.noise)).packed())
+    return fields
 
 
 def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:

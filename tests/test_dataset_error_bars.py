@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -121,6 +122,9 @@ def test_a_standard_deviation_is_a_weight_and_bad_ones_are_named(tmp_path):
     (first, *_), _, _ = read_labelled([path])
     dataset = dataset_of([first], {"W": module.FREE_ATOM}, "atom")
     assert dataset.labels[0].weights["energy"] == pytest.approx((1e-3 * first.n_sites) ** -2)
+    told = dataset_of([replace(first, sigmas={})], {"W": module.FREE_ATOM}, "atom", {"energy": 1e-3, "force": 0.0})
+    assert told.labels[0].sigmas == {"energy": 1e-3 * first.n_sites}
+    assert told.labels[0].weights["energy"] == pytest.approx(first.n_sites**-2)
     again = Dataset.unpacked(dataset.packed())
     assert again.labels[0].sigmas == dataset.labels[0].sigmas == first.sigmas
     frames = ase.io.read(path, ":", parallel=False)

@@ -75,7 +75,12 @@ def species_of(training: Sequence[LabelledStructure], test: Sequence[LabelledStr
     return species
 
 
-def dataset_of(structures: Sequence[LabelledStructure], one_body: Mapping[str, float], size: str) -> Dataset:
+def dataset_of(
+    structures: Sequence[LabelledStructure],
+    one_body: Mapping[str, float],
+    size: str,
+    noise: Mapping[str, float] | None = None,
+) -> Dataset:
     """Configurations with labels, the one-body energies taken off.
 
     Parameters
@@ -85,6 +90,8 @@ def dataset_of(structures: Sequence[LabelledStructure], one_body: Mapping[str, f
     size : "none", "sqrt" or "atom"
         Squared residuals of energies and virials are divided by 1, n_sites or n_sites^2; those of labels with a
         standard deviation by its square instead.
+    noise : mapping, optional
+        Standard deviation by observation (energies and virials an atom) of labels that do not tell theirs; no weight.
     """
     configurations, labels = [], []
     for s in structures:
@@ -93,7 +100,10 @@ def dataset_of(structures: Sequence[LabelledStructure], one_body: Mapping[str, f
         scale |= {name: sigma**-2 for name, sigma in s.sigmas.items()}
         weights = {name: weight * scale[name] for name, weight in s.weights.items()}
         energy = without_one_body(s, one_body)
-        labels.append(Labels(energy, s.forces_ac, s.virial_cc, weights, s.force_weight_a, s.sigmas))
+        size_of = {name: 1 if name == "force" else s.n_sites for name in s.weights}
+        sigmas = {name: sigma * size_of[name] for name, sigma in (noise or {}).items() if sigma > 0.0}
+        sigmas |= s.sigmas
+        labels.append(Labels(energy, s.forces_ac, s.virial_cc, weights, s.force_weight_a, sigmas))
     return Dataset(tuple(configurations), tuple(labels))
 
 
