@@ -98,9 +98,20 @@ def _check_fit(tables: Mapping[str, Any]) -> None:
                 raise ConfigError(f'[[training]] {i + 1} name = "lattice": is the type of the lattice observations')
     if "dataset" in tables:
         _check_numbers(fit, crystal)
+        if "reference" not in tables:
+            _check_without_reference(tables)
     elif fit.elastic_constants is not None or fit.bulk_energy is not None:
         name = "bulk_energy" if fit.elastic_constants is None else "elastic_constants"
         raise ConfigError(f"[fit] {name}: is for a [dataset]; with a [reference] its own is taken")
+
+
+def _check_without_reference(tables: Mapping[str, Any]) -> None:
+    """A data set alone: the surrogate can be relaxed, but there is nothing to relax the lattice or compare with."""
+    asked, crystal = tables["run"].stages, tables.get("crystal")
+    if "relax" in asked and "reference" in tables["relax"].laws:
+        raise ConfigError('[relax] laws: without a [reference] write laws = ["surrogate"]')
+    if "build" in asked and crystal is not None and crystal.lattice and isinstance(crystal.lattice_constant, str):
+        raise ConfigError("[crystal] lattice_constant: without a [reference] it must be a number")
 
 
 def _check_numbers(fit: Fit, crystal: Crystal | None) -> None:

@@ -42,10 +42,12 @@ def reference_law(study: Study) -> SiteLaw:
     return law if taper is None else law.tapered(*taper)
 
 
-def lattice(study: Study, law: SiteLaw) -> tuple[Lattice, float]:
+def lattice(study: Study, law: SiteLaw | None) -> tuple[Lattice, float]:
     """The lattice of [crystal] and its lattice constant, angstrom; relaxed with the law if the input says so."""
     crystal = study.crystal
     named = lattice_named(str(crystal.lattice), crystal.c_over_a)
+    if law is None:
+        return named, float(crystal.lattice_constant)
     if crystal.lattice_constant != "relax":
         nearest = nearest_distance(named) * float(crystal.lattice_constant)
         if nearest >= law.cutoff:

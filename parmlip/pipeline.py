@@ -43,6 +43,7 @@ class Stage:
     stage: str
     needs: tuple[str, ...] = ()  # steps that must be complete
     tables: tuple[str, ...] = ()  # tables, or single keys, that it depends on (beside those of its needs)
+    optional: tuple[str, ...] = ()  # tables that it depends on where the input has them
     wanted: Callable[[Study], bool] = lambda study: True  # whether this input wants the step at all
     gathers: bool = False  # done once, after all points of a sweep
     instead: tuple[str, Stage] | None = None  # a table, and the step that gives the same results where the input has it
@@ -63,13 +64,23 @@ def _by_name(name: str) -> Callable[[Study, Results, MPI.Comm], Mapping[str, Fie
     return run
 
 
+def _has_law(study: Study) -> bool:
+    """Whether there is something to compare with: a data set may stand in for a reference law."""
+    return "reference" in study.tables or "dataset" not in study.tables
+
+
 _MODEL: Final = ("crystal", "reference")
 # Steps that ask the reference law stand apart from those that use the surrogate: a sweep over the surrogate does the
 # former, which are dear, only once.
 STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
     {
-        "build": Stage(_by_name("build"), "build", (), (*_MODEL, "simulation")),
-        "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL),
+        "build": Stage(
+            _by_name("build"), "build", (), (*_MODEL, "simulation"),
+            instead=(
+                "dataset", Stage(_by_name("build"), "build", (), ("crystal", "simulation"), optional=("reference",)),
+            ),
+        ),
+        "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL, wanted=_has_law),
         "label": Stage(
             _by_name("label"), "train", ("build", "reference"), (*_MODEL, "training", "fit.homogeneous", "fit.decay"),
             instead=("dataset", Stage(_by_name("read_dataset"), "train", (), ("dataset",))),
@@ -84,7 +95,9 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
             ("simulation", "surrogate", "relax", "compare.neighbours"),
             wanted=lambda study: "surrogate" in study.relax.laws,
         ),
-        "compare": Stage(_by_name("compare"), "compare", ("relax_reference", "relax_surrogate"), ("compare",)),
+        "compare": Stage(
+            _by_name("compare"), "compare", ("relax_reference", "relax_surrogate"), ("compare",), wanted=_has_law
+        ),
         "report": Stage(_by_name("report"), "report", (), ("report",), gathers=True),
     }
 )  # fmt: skip
@@ -121,7 +134,7 @@ def swept_steps(study: Study, stages: Mapping[str, Stage] = STAGES) -> frozenset
     tables = {dotted.split(".")[0] for dotted in study.sweep} | set(study.sweep)
     swept: set[str] = set()
     for name, step in _of(study, stages).items():  # the table is in an order in which needs come first
-        if not step.gathers and (tables & set(step.tables) or swept & set(step.needs)):
+        if not step.gathers and (tables & {*step.tables, *step.optional} or swept & set(step.needs)):
             swept.add(name)
     return frozenset(swept)
 

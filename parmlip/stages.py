@@ -59,7 +59,7 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The lattice constant and the simulation cell."""
     of = None
     if study.crystal.lattice is not None:
-        law = construct.reference_law(study)
+        law = construct.reference_law(study) if "reference" in study.tables else None
         of = construct.lattice(study, law)
     cell = construct.supercell(study, study.simulation, of)
     fields = {
@@ -225,7 +225,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         )
         last = "test" if "test" in by_set else "training"
         fields |= _parity_fields(prediction, last)
-    return fields if of is None else {**fields, **_bulk_fields(law, of, study)}
+    return fields if of is None else {**fields, **_bulk_fields(whole, of, study)}
 
 
 def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
