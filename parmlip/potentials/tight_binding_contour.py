@@ -64,7 +64,7 @@ class ContourTightBinding:
         Angstrom, at least the law's cutoff; None takes the whole periodic cell with the law's k points.
     method : str
         On clusters: "eigen", one eigendecomposition, or "contour", a dense solve at every node. They agree to
-        `tolerance`; the first is 10 to 17 times faster at 300 to 1,100 orbitals with 80 nodes. (Lanczos for S^-1 H took
+        `tolerance`; the first is 15 to 17 times faster at 300 to 1,100 orbitals. (Lanczos for S^-1 H took
         200 steps and 4 to 60 times longer.) The whole cell goes by the contour.
     tolerance : float
         Of the contour's functions, relative to their size.

@@ -64,7 +64,7 @@ def errors(temperature, radii=(6.7, 8.5, 10.3, 12.1, 13.9)):
 
 
 def scaling(edges, radius=9.0, sample=24):
-    """Processor seconds per site (energies and forces' columns) of a sample of sites in cells of growing size."""
+    """Processor seconds per site energy, Fermi level given, from a sample of sites in cells of growing size."""
     law = builtin("Si-NRLTB", fermi_level=LEVEL, electronic_temperature=0.1)
     local = ContourTightBinding(law, radius)
     table = []
