@@ -107,4 +107,17 @@ CU_MISHIN2001: Final = ConstantSet(
     citation="Mishin et al., Phys. Rev. B 63, 224106 (2001), EAM1",
 )
 
-CONSTANT_SETS: Final = {"W-EAM4": W_EAM4, "W-Zhou": W_ZHOU, "Cu-Mishin2001": CU_MISHIN2001}
+# Second derivatives jump at both cutoffs, of which that of phi, 3.25 A, lies 0.085 A from the second shell of the bcc
+# crystal: for tests of theory on the triangular lattice (whose second shell is far away), not for Hessians of bcc.
+W_FS84: Final = ConstantSet(
+    species="W",
+    cutoff=4.400224,
+    closest=0.0,
+    pair_form=eam_forms.FINNIS_SINCLAIR,
+    pair_constants=(3.25, 47.1346499, -33.7665655, 6.2541999, 4.400224),  # c, c_0, c_1, c_2, d
+    embedding_form=eam_forms.ROOT_SQUARE,
+    embedding_constants=(-1.896373, 0.0),
+    citation="Finnis, Sinclair, Philos. Mag. A 50, 45 (1984)",
+)
+
+CONSTANT_SETS: Final = {"W-EAM4": W_EAM4, "W-Zhou": W_ZHOU, "Cu-Mishin2001": CU_MISHIN2001, "W-FS84": W_FS84}

@@ -18,6 +18,7 @@ CUBES: Final = 1
 ZHOU: Final = 2
 MISHIN: Final = 3
 SPLINE: Final = 4
+FINNIS_SINCLAIR: Final = 5
 
 # Embedding forms.
 ROOT_SQUARE: Final = 1
@@ -145,6 +146,26 @@ def mishin(c: Any, i: int, r: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def finnis_sinclair(c: Any, i: int, r: Any) -> Any:
+    """(r - c)^2 (c_0 + c_1 r + c_2 r^2) for r < c and (r - d)^2 for r < d: constants c, c_0, c_1, c_2, d."""
+    phi, phi1, phi2 = 0.0 * r, 0.0 * r, 0.0 * r
+    rho, rho1, rho2 = 0.0 * r, 0.0 * r, 0.0 * r
+    x = r - c[i]
+    if x.real < 0.0:
+        p = c[i + 1] + r * (c[i + 2] + r * c[i + 3])
+        p1 = c[i + 2] + 2.0 * c[i + 3] * r
+        phi = x * x * p
+        phi1 = x * (2.0 * p + x * p1)
+        phi2 = 2.0 * p + x * (4.0 * p1 + x * (2.0 * c[i + 3]))
+    y = r - c[i + 4]
+    if y.real < 0.0:
+        rho = y * y
+        rho1 = 2.0 * y
+        rho2 = 2.0 + 0.0 * r
+    return phi, phi1, phi2, rho, rho1, rho2
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def quintic(c: Any, k: int, x: Any) -> Any:
     """Value and two derivatives by x of the quintic with the coefficients c[k] .. c[k + 5], lowest first."""
     c2, c3, c4, c5 = c[k + 2], c[k + 3], c[k + 4], c[k + 5]
@@ -190,6 +211,8 @@ def pair_functions(c: Any, form: int, i: int, taper_start: float, cutoff: float,
         phi, phi1, phi2, rho, rho1, rho2 = zhou(c, i, r)
     elif form == MISHIN:
         phi, phi1, phi2, rho, rho1, rho2 = mishin(c, i, r)
+    elif form == FINNIS_SINCLAIR:
+        phi, phi1, phi2, rho, rho1, rho2 = finnis_sinclair(c, i, r)
     else:
         phi, phi1, phi2, rho, rho1, rho2 = spline(c, i, r)
     if r.real > taper_start:
