@@ -36,6 +36,7 @@ usage: parmlip INPUT.toml [--check] [--set TABLE.KEY=VALUE]... [--overwrite | --
 
 Runs the stages of an input file. Verbs:
   evaluate INPUT.toml STRUCTURES -o OUT.xyz   energies, forces and virials of the reference or the surrogate
+  reference INPUT.toml STRUCTURES -o OUT.xyz  a data set labelled by the reference; goes on where it was stopped
   export RUN.h5 -o NAME.yace                  the fitted potential for LAMMPS, with a certificate
   fit --from RUN.h5 --set fit... -o NEW.h5    other weights, solver or constraints, from the stored factors
   report RUN.h5                               figures and a table from a result file; --json for scripts
@@ -226,6 +227,52 @@ def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
     return 0
 
 
+def _reference(arguments: list[str], comm: MPI.Comm) -> int:
+    parser = _Parser(
+        prog="parmlip reference",
+        description="Label a data set with the law of [reference]: energy, forces and virial. Results of laws of whole "
+        "structures (ASE calculators, tight binding) are kept in the cache as soon as they are there: the same command "
+        "goes on where it was stopped.",
+    )
+    _add_input(parser)
+    parser.add_argument("structures", type=Path, help="structure file that ASE reads; extxyz may hold many")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.xyz", help="extxyz file to be written")
+    parser.add_argument("--prefix", default="", metavar="REF_", help="of the labels' keys; by default they are ASE's")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    options = parser.parse_args(arguments)
+    study = _load(options, comm)
+    total = study.reference.is_total
+
+    def check() -> Any:
+        from parmlip.io.atoms import read_structures
+
+        if options.output.exists() and not options.overwrite:
+            raise ConfigError(f"{options.output} exists; use --overwrite")
+        if not options.output.parent.is_dir():
+            raise ConfigError(f"{options.output}: there is no directory {options.output.parent}")
+        if options.output.resolve() == options.structures.resolve():
+            raise ConfigError(f"-o {options.output}: is the file of the structures itself")
+        return read_structures(options.structures)
+
+    structures = on_root(comm, "reading structures", check)
+    logs.start(comm=comm)
+    from parmlip.evaluate import evaluate
+    from parmlip.evaluate_total import evaluate_total, table_by_type, with_prefix
+    from parmlip.io.atoms import write_structures
+
+    lines = []
+    if total:
+        found, answers = evaluate_total(study, structures, comm=comm, keep=True)
+        lines = answers.table()
+    else:
+        found = evaluate(study, structures, "reference", None, comm, None)
+    lines += table_by_type(found)
+    written = [with_prefix(atoms, options.prefix) for atoms in found] if options.prefix else found
+    on_root(comm, "writing structures", write_structures, options.output, written)
+    _tell(comm, *lines, f"{len(found)} structures written to {options.output}")
+    return 0
+
+
 def _study_of_law(path: str, overrides: list[str]) -> Study:
     """An input file; or the input that a result file keeps; or one whose reference is a potential file."""
     if path.endswith(".h5"):
@@ -389,6 +436,6 @@ def _doctor(arguments: list[str], comm: MPI.Comm) -> int:
 
 
 VERBS: Final[dict[str, Callable[[list[str], MPI.Comm], int]]] = {
-    "evaluate": _evaluate, "export": _export, "fit": _fit, "report": _report, "info": _info, "template": _template,
-    "doctor": _doctor,
+    "evaluate": _evaluate, "reference": _reference, "export": _export, "fit": _fit, "report": _report, "info": _info,
+    "template": _template, "doctor": _doctor,
 }  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from parmlip.config_schema import plain, show
 from parmlip.config_tables import (
+    KEYS_OF_KIND,
     LATTICE_DIMENSION,
     LATTICE_NAMES,
     LATTICE_SLOTS,
@@ -60,6 +61,8 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         _check_reference(reference)
         if crystal is not None:
             _check_species(tables, crystal, reference)
+        if reference.is_total and "dataset" not in tables:
+            _check_total(tables, reference)
     if "dataset" in tables:
         _check_dataset(tables)
     surrogate = tables["surrogate"]
@@ -199,6 +202,22 @@ def _check_dataset(tables: Mapping[str, Any]) -> None:
 
 
 def _check_reference(reference: Reference) -> None:
+    given, fresh = plain(reference), plain(Reference())
+    for kind, names in KEYS_OF_KIND.items():
+        for name in names:
+            if kind != reference.kind and given.get(name) != fresh.get(name):
+                raise ConfigError(
+                    f"[reference] {name} = {show(given[name])}: is for kind = \"{kind}\", not {show(reference.kind)}"
+                )
+    if reference.kind == "ase":
+        for name in ("parameters", "file", "taper"):
+            if getattr(reference, name) is not None:
+                raise ConfigError(f'[reference] {name} = {show(getattr(reference, name))}: is not for kind = "ase"')
+        if not reference.calculator or "." not in reference.calculator:
+            raise ConfigError(
+                "[reference] kind = \"ase\" needs 'calculator': the path of a class, such as ase.calculators.emt.EMT"
+            )
+        return
     if reference.kind == "ace":
         for name in ("parameters", "taper"):
             if getattr(reference, name) is not None:
@@ -208,7 +227,18 @@ def _check_reference(reference: Reference) -> None:
             f"[reference] parameters = {show(reference.parameters)}: is a set of kind = "
             f"{show(PARAMETER_KINDS[reference.parameters])}, not {show(reference.kind)}"
         )
-    if reference.kind in ("stillinger_weber", "bond_order"):
+    if reference.cluster_radius is not None and reference.evaluator != "contour":
+        raise ConfigError(
+            f'[reference] cluster_radius = {show(reference.cluster_radius)}: is for evaluator = "contour", '
+            f"not {show(reference.evaluator)}"
+        )
+    if reference.evaluator == "contour" and reference.electronic_temperature == 0.0:
+        raise ConfigError('[reference] electronic_temperature = 0.0: must be above 0 for evaluator = "contour"')
+    if reference.evaluator == "contour" and reference.convention != "free_energy":
+        raise ConfigError(
+            f'[reference] convention = {show(reference.convention)}: evaluator = "contour" has "free_energy" only'
+        )
+    if reference.kind in ("stillinger_weber", "bond_order", "tight_binding"):
         for name in ("file", "taper"):
             if getattr(reference, name) is not None:
                 raise ConfigError(f"[reference] {name}: is not for kind = {show(reference.kind)}")
@@ -223,6 +253,16 @@ def _check_reference(reference: Reference) -> None:
         )
     if reference.taper is not None and reference.taper[0] >= reference.taper[1]:
         raise ConfigError(f"[reference] taper = {show(reference.taper)}: must be [start, cutoff] with start < cutoff")
+
+
+def _check_total(tables: Mapping[str, Any], reference: Reference) -> None:
+    """What a law of whole structures cannot give must not be asked for."""
+    fit, kind = tables["fit"], f'[reference] kind = "{reference.kind}"'
+    if fit.constraints:
+        raise ConfigError(f"[fit] constraints = {show(fit.constraints)}: {kind} has no second derivatives")
+    for name, weight in plain(fit.weights).items():
+        if name not in ("energy", "force", "virial") and weight > 0.0:
+            raise ConfigError(f"[fit] weights.{name} = {weight:g}: {kind} gives energies, forces and virials only")
 
 
 def _check_species(tables: Mapping[str, Any], crystal: Crystal, reference: Reference) -> None:

@@ -82,7 +82,9 @@ def read_table(kind: type[T], values: Any, where: str, later: Mapping[str, str] 
 
 
 def read_value(hint: Any, value: Any, where: str, rules: Mapping[str, Any]) -> Any:
-    """`value` as type `hint`: str, int, float, bool, dataclass, tuple[x, ...], dict[str, x], Literal, and unions."""
+    """`value` as type `hint`: str, int, float, bool, dataclass, tuple[x, ...], dict[str, x], Literal, unions, Any."""
+    if hint is Any:
+        return value
     options = [o for o in _options(hint) if o is not type(None)]
     for option in options:
         if typing.get_origin(option) is typing.Literal and value in typing.get_args(option):

@@ -21,14 +21,26 @@ LATTICE_DIMENSION: Final = MappingProxyType(
 PARAMETER_SETS: Final = MappingProxyType(
     {
         "W-EAM4": ("W",), "W-Zhou": ("W",), "Cu-Mishin2001": ("Cu",), "Si-SW": ("Si",), "Si-SW-2.1682": ("Si",),
-        "Si-SW-2.1675": ("Si",), "Si-PPM2017": ("Si",), "Si-Tersoff1989": ("Si",),
+        "Si-SW-2.1675": ("Si",), "Si-PPM2017": ("Si",), "Si-Tersoff1989": ("Si",), "Si-NRLTB": ("Si",),
     }
 )  # fmt: skip
 PARAMETER_KINDS: Final = MappingProxyType(
     {
         "W-EAM4": "eam", "W-Zhou": "eam", "Cu-Mishin2001": "eam", "Si-SW": "stillinger_weber",
         "Si-SW-2.1682": "stillinger_weber", "Si-SW-2.1675": "stillinger_weber", "Si-PPM2017": "bond_order",
-        "Si-Tersoff1989": "bond_order",
+        "Si-Tersoff1989": "bond_order", "Si-NRLTB": "tight_binding",
+    }
+)  # fmt: skip
+# Laws that give energies of whole structures only: no site energies, no Hessians.
+TOTAL_KINDS: Final = ("ase", "tight_binding")
+# Keys of [reference] that only one kind of law has.
+KEYS_OF_KIND: Final = MappingProxyType(
+    {
+        "ase": ("calculator", "options"),
+        "tight_binding": (
+            "cutoff_variant", "k_points", "k_scheme", "electronic_temperature", "fermi_level", "charge", "convention",
+            "evaluator", "cluster_radius",
+        ),
     }
 )  # fmt: skip
 
@@ -65,7 +77,7 @@ class Reference:
     """[reference]: the law that is right and dear."""
 
     kind: str = key(
-        "eam", choices=("eam", "ace", "stillinger_weber", "bond_order"), later=("tight_binding", "ase", "toy"),
+        "eam", choices=("eam", "ace", "stillinger_weber", "bond_order", "tight_binding", "ase"), later=("toy",),
     )
     parameters: str | None = key(None, choices=PARAMETER_SETS, about="a built-in parameter set")
     file: str | None = key(None, about="setfl file (eam/alloy, eam/fs); for ace a .yace or a result file")
@@ -73,6 +85,34 @@ class Reference:
     exponent: str = key(
         "lammps", choices=("lammps", "published"), about="bond_order: exp[(alpha x)^m] or exp[alpha x^m]"
     )
+    calculator: str | None = key(None, about="ase: path of a class or function, such as ase.calculators.emt.EMT")
+    options: dict[str, Any] = field(default_factory=dict, metadata={"about": "ase: keywords of the calculator"})
+    ranks_per_calculator: int = key(
+        0, least=0, about="ase, tight_binding: ranks that share one; 0: 1, or all where it starts a program"
+    )
+    cache: str = key("", about="ase, tight_binding: file of kept results; by default the output's name with .cache.h5")
+    cutoff_variant: str = key(
+        "quip", choices=("original", "quip", "energy_shift", "force_shift"), about="tight_binding: end of the functions"
+    )
+    k_points: tuple[int, ...] = key((1, 1, 1), least=1, length=(3, 3), about="tight_binding: mesh for every cell")
+    k_scheme: str = key("monkhorst_pack", choices=("monkhorst_pack", "gamma_centred"), about="tight_binding")
+    electronic_temperature: float = key(0.01, least=0.0, about="tight_binding: k_B T, eV")
+    fermi_level: float | None = key(None, about="tight_binding: fixed, eV; by default from the number of electrons")
+    charge: float = key(0.0, about="tight_binding: electrons missing from the neutral structure")
+    convention: str = key(
+        "free_energy", choices=("free_energy", "band_energy"), about="tight_binding: the energy that is meant"
+    )
+    evaluator: str = key(
+        "dense", choices=("dense", "contour"), about="tight_binding: eigenstates of the whole, or contours and clusters"
+    )
+    cluster_radius: float | None = key(
+        None, above=0.0, about="tight_binding, contour: each site on its cluster, angstrom; by default the whole cell"
+    )
+
+    @property
+    def is_total(self) -> bool:
+        """Whether the law gives energies of whole structures only."""
+        return self.kind in TOTAL_KINDS
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from parmlip.config import Crystal, Simulation, Study, Surrogate, Training
 from parmlip.config import Defect as DefectInput
+from parmlip.config_schema import show
+from parmlip.config_tables import KEYS_OF_KIND
 from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.crystal.supercell import Supercell, build_supercell, supercell_from_arrays
@@ -16,19 +18,35 @@ from parmlip.errors import ConfigError
 from parmlip.io.atoms import read_structures
 from parmlip.io.extxyz import Keys, LabelledStructure, read_labelled
 from parmlip.io.fitted import committee_of, fitted_law
+from parmlip.io.reference_cache import CachedLaw, ReferenceCache
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance, relaxed_lattice
-from parmlip.potentials import bond_order, stillinger_weber
+from parmlip.mechanics.total_energy import relaxed_constant
+from parmlip.potentials import bond_order, stillinger_weber, tight_binding
 from parmlip.potentials.ace import ACE, ACEBasis
 from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.committee import Committee
 from parmlip.potentials.eam import builtin
 from parmlip.potentials.eam_files import read_setfl
+from parmlip.potentials.external import ase_law
+from parmlip.potentials.tight_binding_contour import ContourTightBinding
+from parmlip.potentials.total import TotalLaw
 
 
 def reference_law(study: Study) -> SiteLaw:
-    """The law of [reference]."""
+    """The law of [reference], which must have site energies.
+
+    Raises
+    ------
+    ConfigError
+        It has none, so that what was asked for cannot be done.
+    """
     reference = study.reference
+    if reference.is_total:
+        raise ConfigError(
+            f'[reference] kind = "{reference.kind}": gives energies of whole structures only; what is asked for needs '
+            "site energies or second derivatives"
+        )
     if reference.kind == "stillinger_weber":
         return stillinger_weber.builtin(str(reference.parameters))
     if reference.kind == "bond_order":
@@ -42,12 +60,50 @@ def reference_law(study: Study) -> SiteLaw:
     return law if taper is None else law.tapered(*taper)
 
 
-def lattice(study: Study, law: SiteLaw | None) -> tuple[Lattice, float]:
+def any_law(study: Study) -> SiteLaw | CachedLaw:
+    """The law of [reference] of whatever kind. One of whole structures keeps its results in the cache. Local."""
+    reference = study.reference
+    if not reference.is_total:
+        return reference_law(study)
+    law = total_law(study)
+    cache = study.path(reference.cache) if reference.cache else study.output.with_suffix(".cache.h5")
+    if not cache.parent.is_dir():
+        raise ConfigError(f"[reference] cache = {show(reference.cache)}: there is no directory {cache.parent}")
+    named = ("kind", "parameters", *KEYS_OF_KIND[reference.kind])
+    return CachedLaw(law, ReferenceCache(cache, {name: getattr(reference, name) for name in named}))
+
+
+def total_law(study: Study) -> TotalLaw:
+    """The law of [reference] of a kind that gives energies of whole structures only."""
+    reference = study.reference
+    if reference.kind == "ase":
+        programme = ase_law(str(reference.calculator), reference.options)
+        return programme.in_directory(study.output.with_suffix(".calculators"))
+    x, y, z = reference.k_points
+    law = tight_binding.builtin(
+        str(reference.parameters), cutoff=reference.cutoff_variant, k_points=(x, y, z),
+        k_scheme=cast(Any, reference.k_scheme), electronic_temperature=reference.electronic_temperature,
+        fermi_level=reference.fermi_level, charge=reference.charge, convention=cast(Any, reference.convention),
+    )  # fmt: skip
+    return law if reference.evaluator == "dense" else ContourTightBinding(law, reference.cluster_radius)
+
+
+def affordable_repeats(study: Study) -> tuple[int, int, int]:
+    """Conventional cells of a perfect cell that a law of whole structures can do: the first training cell's."""
+    table = study.tables["training"][0] if "training" in study.tables else study.simulation
+    return cast(tuple[int, int, int], table.repeats)
+
+
+def lattice(study: Study, law: SiteLaw | CachedLaw | None) -> tuple[Lattice, float]:
     """The lattice of [crystal] and its lattice constant, angstrom; relaxed with the law if the input says so."""
     crystal = study.crystal
     named = lattice_named(str(crystal.lattice), crystal.c_over_a)
     if law is None:
         return named, float(crystal.lattice_constant)
+    if isinstance(law, CachedLaw):
+        if crystal.lattice_constant != "relax":
+            return named, float(crystal.lattice_constant)
+        return named, relaxed_constant(law, named, affordable_repeats(study), crystal.species)
     if crystal.lattice_constant != "relax":
         nearest = nearest_distance(named) * float(crystal.lattice_constant)
         if nearest >= law.cutoff:

@@ -10,8 +10,10 @@ from mpi4py import MPI
 from parmlip import construct
 from parmlip.config import Study
 from parmlip.fit.dataset_files import counts_by_type, counts_table, nearest_distance, species_of
+from parmlip.io.reference_cache import CachedLaw
 from parmlip.mechanics.energy import MARGIN
 from parmlip.mechanics.memory import bytes_per_site, pairs_per_site
+from parmlip.potentials.external import AseLaw
 
 
 def estimate(study: Study, n_ranks: int) -> list[str]:
@@ -28,13 +30,17 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
             lines.append(f"fit: {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
     if "reference" not in study.tables:
         return lines
-    law = construct.reference_law(study)
+    law = construct.any_law(study)
+    if isinstance(law, CachedLaw) and isinstance(law.law, AseLaw):
+        law.law.connect()
     of = construct.lattice(study, law) if study.crystal.lattice is not None else None
     lines += [] if of is None else [f"lattice constant {of[1]:.8f} A"]
     if "simulation" in study.tables:
         cell = construct.supercell(study, study.simulation, of)
         lines.append(f"simulation cell: {cell.n_sites} sites")
         for assembled, form in ((False, "matrix-free Hessian"), (True, "assembled Hessian")):
+            if isinstance(law, CachedLaw):
+                break
             each = bytes_per_site(law, cell, MARGIN, assembled=assembled)
             total = each * cell.n_sites / n_ranks
             lines.append(
@@ -49,7 +55,8 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
                 f"{pairs_per_site(cell, study.surrogate.cutoff + MARGIN):.0f} pairs a site"
             )
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        needed = bytes_per_site(law, cell, MARGIN, assembled=study.relax.hessian == "assembled") * cell.n_sites
+        of_law = study.surrogate if isinstance(law, CachedLaw) else law
+        needed = bytes_per_site(of_law, cell, MARGIN, assembled=study.relax.hessian == "assembled") * cell.n_sites
         if needed > memory:
             lines.append(
                 f"WARNING: the relaxation needs {needed / 1e9:.0f} GB in all; this machine has {memory / 1e9:.0f} GB"

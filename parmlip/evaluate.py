@@ -13,6 +13,8 @@ from mpi4py import MPI
 from parmlip import construct
 from parmlip.config import Study
 from parmlip.crystal.supercell import supercell_from_arrays
+from parmlip.errors import ConfigError
+from parmlip.evaluate_total import evaluate_total
 from parmlip.io.atoms import labelled
 from parmlip.io.hessians import BlockRows, write_hessians
 from parmlip.io.results import Results
@@ -42,6 +44,10 @@ def evaluate(
 
     Collective on ``comm``; the same list on every rank. Hessians go to `hessian_path` if it is given.
     """
+    if results is None and study.reference.is_total:
+        if hessian_path is not None:
+            raise ConfigError(f'--hessian: [reference] kind = "{study.reference.kind}" has no second derivatives')
+        return evaluate_total(study, structures, comm=comm, keep=False)[0]
     chosen = construct.reference_law(study) if results is None else construct.surrogate_law(results)
     committee = None if results is None else construct.surrogate_committee(results)
     d = study.crystal.dimensions if "crystal" in study.tables else 3

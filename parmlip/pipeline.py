@@ -21,7 +21,7 @@ import numpy as np
 from mpi4py import MPI
 
 import parmlip
-from parmlip.config import Point, Study
+from parmlip.config import Point, Study, loads
 from parmlip.config_schema import show
 from parmlip.errors import ConfigError, ConvergenceError, DataError, GeometryError
 from parmlip.io.fitted import check_point
@@ -102,7 +102,9 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
     }
 )  # fmt: skip
 # A resumed run may differ in these keys: no result depends on them.
-_FREE: Final = ("run.stages", "run.output", "run.threads", "report.")
+_FREE: Final = (
+    "run.stages", "run.output", "run.threads", "report.", "reference.cache", "reference.ranks_per_calculator",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -344,13 +346,21 @@ def _done_everywhere(study: Study, done: set[tuple[str, int | None]], stages: Ma
 
 def check_same(study: Study, stored: str, free: tuple[str, ...] = _FREE, what: str = "--resume") -> None:
     """Raise `ConfigError` naming the first key in which a stored resolved input differs from this one."""
-    ours, theirs = _flat(study.as_dict()), _flat(tomllib.loads(stored))
+    ours, theirs = _flat(study.as_dict()), _flat(_with_defaults(stored))
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name) and not name.startswith(free):
             was, now = (show(side[name]) if name in side else "absent" for side in (theirs, ours))
             raise ConfigError(
                 f"{what}: {name} was {was} in {study.output} and is {now} now; use the old value or --overwrite"
             )
+
+
+def _with_defaults(stored: str) -> dict[str, Any]:
+    """A stored input with today's defaults for keys that did not exist when it was stored."""
+    try:
+        return loads(stored).as_dict()
+    except ConfigError:  # it has a key or a value that is gone: compared as it stands
+        return tomllib.loads(stored)
 
 
 def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:

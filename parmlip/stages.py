@@ -23,7 +23,7 @@ from parmlip.config_schema import suggestion
 from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.crystal.nearest import nearest_neighbours
-from parmlip.crystal.supercell import Supercell, build_supercell
+from parmlip.crystal.supercell import build_supercell
 from parmlip.errors import ConfigError, DataError
 from parmlip.fit import design
 from parmlip.fit.dataset import Dataset, labelled
@@ -34,6 +34,7 @@ from parmlip.fit.sampling import sample
 from parmlip.io.atoms import write_structures
 from parmlip.io.equilibria import relaxed_structures
 from parmlip.io.hdf5 import Field
+from parmlip.io.reference_cache import CachedLaw
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import UnitCell
 from parmlip.mechanics.energy import Energy
@@ -41,12 +42,14 @@ from parmlip.mechanics.memory import PeakMemory, bytes_per_site
 from parmlip.mechanics.relax import bulk_green, relax
 from parmlip.mechanics.stability import stability
 from parmlip.parallel.comm import on_root
+from parmlip.parallel.farm import on_root_alone
 from parmlip.parallel.logs import timed
 from parmlip.potentials.ace import ACE
 from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
 from parmlip.stages_bars import committee_fields, equilibrium_bars
 from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
+from parmlip.stages_total import bulk_of_total, equilibrium_of_total, labels, relaxed_positions
 from parmlip.units import GPA_PER_EV_A3
 
 logger = logging.getLogger(__name__)
@@ -59,8 +62,8 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The lattice constant and the simulation cell."""
     of = None
     if study.crystal.lattice is not None:
-        law = construct.reference_law(study) if "reference" in study.tables else None
-        of = construct.lattice(study, law)
+        law = construct.any_law(study) if "reference" in study.tables else None
+        of = on_root_alone(comm, "relaxing the lattice", construct.lattice, study, law)
     cell = construct.supercell(study, study.simulation, of)
     fields = {
         "n_sites": Field(cell.n_sites, about="sites of the simulation cell"),
@@ -83,7 +86,9 @@ def reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     of = _crystal(study, results)
     if of is None:
         return {"has_lattice": Field(False)}
-    return {"has_lattice": Field(True), **_bulk_fields(construct.reference_law(study), of, study)}
+    law = construct.any_law(study)
+    fields = bulk_of_total(study, law, of, comm) if isinstance(law, CachedLaw) else _bulk_fields(law, of, study)
+    return {"has_lattice": Field(True), **fields}
 
 
 def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
@@ -91,7 +96,7 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
     Perfect cells ("homogeneous") are always among them: without them formation energies are not determined.
     """
-    of, law = _crystal(study, results), construct.reference_law(study)
+    of, law = _crystal(study, results), construct.any_law(study)
     seed = study.run.seed
     training, test = [], []
     for number, block in enumerate(study.training):
@@ -99,7 +104,7 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         cell = construct.supercell(study, block, of)
         centre_ac = cell.positions_ac
         if block.relax:
-            centre_ac = on_root(comm, f"relaxing {name}", _relaxed_positions, study, law, cell, name)
+            centre_ac = on_root_alone(comm, f"relaxing {name}", relaxed_positions, study, law, cell, name)
         rattle = (block.rattle.amplitude, block.rattle.kind)
         training += sample(cell, centre_ac, block.samples, *rattle, name=name, seed=seed, index=(number, 0))
         test += sample(
@@ -112,10 +117,11 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             perfect, perfect.positions_ac, study.fit.homogeneous - 1, first.rattle.amplitude, first.rattle.kind,
             name="homogeneous", seed=seed, index=(len(study.training), 0),
         )  # fmt: skip
-    of_training = labelled(law, training, comm=comm, what="training labels", probes=probes_of(study))
-    fields = {"training": Field(of_training.packed()), **lattice_labels(study, law, of, comm)}
+    of_training = labels(study, law, training, "training labels", comm, probes=probes_of(study))
+    rows = {} if isinstance(law, CachedLaw) else lattice_labels(study, law, of, comm)
+    fields = {"training": Field(of_training.packed()), **rows}
     if test:
-        fields["test"] = Field(labelled(law, test, comm=comm, what="test labels").packed())
+        fields["test"] = Field(labels(study, law, test, "test labels", comm).packed())
     return {
         **fields,
         "n_training": Field(len(training), about="configurations"),
@@ -230,7 +236,10 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
 def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The reference's equilibrium in the simulation cell."""
-    return _equilibrium(study, results, comm, construct.reference_law(study), "reference", None)
+    law = construct.any_law(study)
+    if isinstance(law, CachedLaw):
+        return equilibrium_of_total(study, law, _crystal(study, results), comm)
+    return _equilibrium(study, results, comm, law, "reference", None)
 
 
 def relax_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
@@ -341,15 +350,6 @@ def _bulk_fields(law: SiteLaw, of: Crystal, study: Study) -> Fields:
         **({"C12": Field(float(relaxed[0, 1] * scale), units)} if d > 1 else {}),
         **({"C44" if d == 3 else "C66": Field(float(relaxed[-1, -1] * scale), units)} if d > 1 else {}),
     }
-
-
-def _relaxed_positions(study: Study, law: SiteLaw, cell: Supercell, name: str) -> NDArray[np.float64]:
-    """Equilibrium of a training cell; one rank's work, so that it does not depend on how many there are."""
-    energy = Energy(law, cell, comm=MPI.COMM_SELF)
-    start = np.zeros((cell.n_sites, cell.dimension))
-    positions_ac = cell.positions_ac.copy()
-    positions_ac[:, : cell.dimension] += relax(energy, start, study.relax, what=f"training cell {name}").u_nd
-    return positions_ac
 
 
 def _equilibrium(

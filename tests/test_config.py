@@ -94,8 +94,8 @@ BAD_VALUES = [
     ("crystal.lattice_constant=inf", "[crystal] lattice_constant = inf: must be finite"),
     ("crystal.c_over_a=1.6", '[crystal] c_over_a: is for lattice = "hcp", not "bcc"'),
     ("crystal.dimension=2", '[crystal] dimension = 2: lattice "bcc" has dimension 3; leave the key out'),
-    ("reference.kind=tight_binding", '[reference] kind = "tight_binding": not available in this version yet'),
-    ("reference.parameters='W-EAM5'", '"Si-PPM2017", "Si-Tersoff1989" (did you mean "W-EAM4"?)'),
+    ("reference.kind=toy", '[reference] kind = "toy": not available in this version yet'),
+    ("reference.parameters='W-EAM5'", '"Si-Tersoff1989", "Si-NRLTB" (did you mean "W-EAM4"?)'),
     ("reference.file='W.fs'", "[reference] needs either 'parameters' or 'file', not both"),
     ("reference.taper=[6.0, 5.0]", "[reference] taper = [6.0, 5.0]: must be [start, cutoff] with start < cutoff"),
     ("reference.taper=[6.0]", "[reference] taper = [6.0]: must have 2 members, not 1"),
@@ -259,9 +259,11 @@ def test_names_in_the_input_are_those_of_the_modules_that_serve_them():
 
 @pytest.mark.parametrize("name", PARAMETER_SETS)
 def test_built_in_parameter_sets_have_the_species_that_the_input_promises(name):
-    from parmlip.potentials import bond_order, eam, stillinger_weber
+    from parmlip.potentials import bond_order, eam, stillinger_weber, tight_binding
 
-    modules = {"eam": eam, "stillinger_weber": stillinger_weber, "bond_order": bond_order}
+    modules = {
+        "eam": eam, "stillinger_weber": stillinger_weber, "bond_order": bond_order, "tight_binding": tight_binding,
+    }  # fmt: skip
     assert modules[PARAMETER_KINDS[name]].builtin(name).species == PARAMETER_SETS[name]
 
 

@@ -39,6 +39,8 @@ class Energy:
         since they were made.
     """
 
+    noise: Final = 0.0  # eV: differences are taken site by site, so that totals leave no rounding in them
+
     def __init__(self, law: SiteLaw, supercell: Supercell, *, comm: MPI.Comm, margin: float = MARGIN) -> None:
         self.law = law
         self.supercell = supercell

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from parmlip.errors import GeometryError
 from parmlip.mechanics.energy import Energy
+from parmlip.mechanics.total_energy import TotalEnergy
 
 FloatArray = NDArray[np.float64]
 
@@ -27,7 +28,7 @@ class State:
     max_force: float  # largest component on any rank
 
 
-def evaluate(energy: Energy, u_nd: FloatArray) -> State:
+def evaluate(energy: Energy | TotalEnergy, u_nd: FloatArray) -> State:
     """The state at `u_nd`. Collective on ``energy.comm``."""
     value, f_nd = energy.difference_and_forces(u_nd)
     return State(u_nd, value, f_nd, largest(f_nd, energy.comm))
@@ -45,7 +46,7 @@ def dot(x_nd: FloatArray, y_nd: FloatArray, comm: MPI.Comm) -> float:
 
 
 def search(
-    energy: Energy, state: State, s_nd: FloatArray, *, step_cap: float
+    energy: Energy | TotalEnergy, state: State, s_nd: FloatArray, *, step_cap: float
 ) -> State | None:
     """The first acceptable state u + t s, t = 1 or what `step_cap` (largest component, angstrom) allows, then less.
 
@@ -61,7 +62,7 @@ def search(
     if not (slope < 0.0 and np.isfinite(size)):
         return None
     t = min(1.0, step_cap / size)
-    rounding = 1e-10 + 1e-12 * abs(state.energy)  # eV; 1e-12 to 1e-10 was measured at 10^3 to 10^5 sites
+    rounding = 1e-10 + 1e-12 * abs(state.energy) + energy.noise  # eV; 1e-12 to 1e-10 was measured at 10^3 to 10^5 sites
     for _ in range(_TRIALS):
         try:
             trial = evaluate(energy, state.u_nd + t * s_nd)

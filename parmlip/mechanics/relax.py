@@ -18,6 +18,7 @@ from parmlip.mechanics.green import BulkGreen, without_translation
 from parmlip.mechanics.lbfgs import LbfgsDirection
 from parmlip.mechanics.line_search import State, evaluate, largest, search
 from parmlip.mechanics.newton import NewtonDirection
+from parmlip.mechanics.total_energy import TotalEnergy
 from parmlip.numerics.lattice_fourier import UnstableLattice
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class Direction(Protocol):
 
 
 def relax(
-    energy: Energy,
+    energy: Energy | TotalEnergy,
     u0_nd: FloatArray,
     settings: Relax,
     *,
@@ -86,7 +87,9 @@ def relax(
 
     Parameters
     ----------
-    energy : Energy
+    energy : Energy or TotalEnergy
+        The latter is always relaxed by L-BFGS, without a preconditioner: force constants by differences would cost as
+        many evaluations as the relaxation of a cell that such a law can do.
     u0_nd : ndarray, shape (n_owned, d)
         Start, angstrom. In a periodic cell its mean displacement is kept: translations cost no energy.
     settings : Relax
@@ -107,13 +110,17 @@ def relax(
         The start is not finite or outside the law's range.
     """
     start_time = time.perf_counter()
-    green = green if green is not None else bulk_green(energy)
-    direction = _direction(energy, green, settings)
+    if isinstance(energy, TotalEnergy):  # no Hessians, no force constants
+        direction: Direction = LbfgsDirection(energy.sites, None)
+    else:
+        green = green if green is not None else bulk_green(energy)
+        direction = _direction(energy, green, settings)
+    method = "lbfgs" if isinstance(direction, LbfgsDirection) else settings.method
     if not np.isfinite(largest(u0_nd, energy.comm)):
         raise GeometryError(f"{what}: the start holds a displacement that is not finite")
     state = evaluate(energy, u0_nd)
     history: list[Iteration] = []
-    logger.info("%s: %s, %d sites", what, settings.method, energy.sites.n_sites)
+    logger.info("%s: %s, %d sites", what, method, energy.sites.n_sites)
     logger.info("%s", _HEADER)
 
     def record(step: float, inner: int) -> None:
@@ -128,7 +135,7 @@ def relax(
 
     def ended(converged: bool) -> Equilibrium:
         return Equilibrium(
-            state.u_nd, state.energy, state.f_nd, state.max_force, converged, settings.method, tuple(history)
+            state.u_nd, state.energy, state.f_nd, state.max_force, converged, method, tuple(history)
         )
 
     record(0.0, 0)
@@ -174,12 +181,12 @@ def _direction(energy: Energy, green: BulkGreen | None, settings: Relax) -> Dire
     return NewtonDirection(energy, green, matrix_free=matrix_free)
 
 
-def _downhill(energy: Energy, green: BulkGreen | None, state: State) -> FloatArray:
+def _downhill(energy: Energy | TotalEnergy, green: BulkGreen | None, state: State) -> FloatArray:
     """The preconditioned forces."""
     return green(state.f_nd) if green is not None else _centred(energy, 0.05 * state.f_nd)
 
 
-def _centred(energy: Energy, s_nd: FloatArray) -> FloatArray:
+def _centred(energy: Energy | TotalEnergy, s_nd: FloatArray) -> FloatArray:
     """A step without its translation, where the cell repeats along every direction that moves."""
     free = all(energy.supercell.periodic[: energy.dimension])
     return without_translation(s_nd, energy.sites) if free else s_nd

@@ -60,7 +60,8 @@ def test_energy_forces_and_virial_are_those_of_ase(atoms):
 
 
 def test_forces_are_the_derivative_of_the_energy(atoms):
-    options = {"sigma": 2.3, "epsilon": 0.4, "rc": 5.0, "ro": 3.5, "smooth": True}  # EMT's own forces jump at its cutoff
+    # EMT would not do: its own forces jump at its cutoff
+    options = {"sigma": 2.3, "epsilon": 0.4, "rc": 5.0, "ro": 3.5, "smooth": True}
     law = ase_law("ase.calculators.lj.LennardJones", options)
     direction = np.random.default_rng(1).normal(size=(32, 3))
     cell, periodic, positions, symbols = structure(atoms)
