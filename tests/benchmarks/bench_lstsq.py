@@ -4,6 +4,7 @@
     mpirun -n 2 python tests/benchmarks/bench_lstsq.py --rows 41600 --columns 2849
     mpirun -n 2 python tests/benchmarks/bench_lstsq.py --rows 76201 --columns 5456
 
+Memory does not depend on the number of rows (beyond the number of columns): 12,000 rows show that of 76,201.
 Random rows are made block by block. Told are elapsed and processor seconds of the factor, of the tree and of the
 solvers, and the largest resident memory of all ranks together. Larger sizes leave LAPACK, which needs all of the
 matrix, out.
@@ -72,8 +73,14 @@ def main() -> None:
     comm = MPI.COMM_WORLD
     n_rows, n_columns = options.rows, options.columns
     if comm.rank == 0:
-        told = memory_estimate(n_columns, comm.size)
-        print(f"told: at most {told / 2**30:.2f} GiB on rank 0", flush=True)
+        # before anything large is there; the other ranks build a factor and send it, the solvers work on rank 0
+        factors = memory_estimate(n_columns, comm.size)
+        first = max(factors, *(solver_memory(n_columns, s) + 8 * (n_columns + 1) ** 2 for s in options.solvers))
+        others = (comm.size - 1) * min(factors, 5 * 8 * (n_columns + 1) ** 2)
+        blocks = comm.size * 8 * BLOCK * n_columns
+        in_all = first + others + blocks
+        print(f"told: at most {first / 2**30:.2f} GiB on rank 0, {in_all / 2**30:.2f} GiB in all, and 0.15 GiB a rank "
+              "for Python", flush=True)  # fmt: skip
         if n_rows * n_columns <= 10_000_000:
             against_lapack(n_rows, n_columns)
     begin = time.perf_counter()
