@@ -62,6 +62,8 @@ class ContourTightBinding:
     ----------
     cluster_radius : float, optional
         Angstrom, at least the law's cutoff; None takes the whole periodic cell with the law's k points.
+        On clusters give the law a `fermi_level`: one found from the number of electrons makes up for the truncation's
+        charge, which takes it out of a gap (to 5.10 instead of 5.78 eV for silicon at 9 angstrom and k_B T = 0.05 eV).
     method : str
         On clusters: "eigen", one eigendecomposition, or "contour", a dense solve at every node. They agree to
         `tolerance`; the first is 15 to 17 times faster at 300 to 1,100 orbitals. (Lanczos for S^-1 H took
