@@ -46,6 +46,33 @@ class Slow(EMT):
 """
 
 
+# A program of its own, which knows its structure from a file that ASE writes.
+FILED = """
+import sys
+import ase.io
+from ase.calculators.calculator import FileIOCalculator
+from ase.calculators.emt import EMT
+
+class Filed(FileIOCalculator):
+    implemented_properties = ["energy", "forces"]
+    _legacy_default_command = f"{sys.executable} {__file__} > said"
+
+    def write_input(self, atoms, *given):
+        super().write_input(atoms, *given)
+        ase.io.write(f"{self.directory}/atoms.xyz", atoms, format="extxyz")  # ASE would write on rank 0 alone
+
+    def read_results(self):
+        found = ase.io.read(f"{self.directory}/found.xyz")
+        self.results = {"energy": found.get_potential_energy(), "forces": found.get_forces()}
+
+if __name__ == "__main__":
+    atoms = ase.io.read("atoms.xyz")
+    atoms.calc = EMT()
+    atoms.get_forces()
+    ase.io.write("found.xyz", atoms, format="extxyz")
+"""
+
+
 def structures(count, *, with_odd=None):
     made = []
     for i in range(count):
@@ -252,3 +279,19 @@ def test_result_file_of_before_a_key_existed_is_resumed_with_its_default():
     check_same(study, stored)
     with pytest.raises(ConfigError, match="seed was 1 in .* and is 2 now"):
         check_same(study.with_value("run.seed", 2), stored)
+
+
+@pytest.mark.parametrize("ranks_per_calculator", [0, 1])
+def test_calculators_with_programs_have_a_directory_for_each_group(here, parmlip, ranks_per_calculator):
+    (here / "filed.py").write_text(FILED)
+    text = f'[reference]\nkind = "ase"\ncalculator = "filed.Filed"\nranks_per_calculator = {ranks_per_calculator}\n'
+    (here / "filed.toml").write_text(text)
+    ase.io.write(here / "in.xyz", structures(4), format="extxyz", parallel=False)
+    run = parmlip("reference", "filed.toml", "in.xyz", "-o", "out.xyz", ranks=2)
+    assert run.returncode == 0, run.stderr
+    groups = sorted(path.name for path in (here / "filed.calculators").iterdir())
+    assert groups == (["group-0", "group-1"] if ranks_per_calculator else ["group-0"])
+    for atoms in ase.io.read(here / "out.xyz", index=":", parallel=False):
+        alone = atoms.copy()
+        alone.calc = EMT()
+        np.testing.assert_allclose(atoms.get_forces(), alone.get_forces(), atol=1e-6)
