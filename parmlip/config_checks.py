@@ -238,13 +238,16 @@ def _check_reference(reference: Reference) -> None:
         raise ConfigError(
             f'[reference] convention = {show(reference.convention)}: evaluator = "contour" has "free_energy" only'
         )
-    if reference.kind in ("stillinger_weber", "bond_order", "tight_binding"):
-        for name in ("file", "taper"):
+    if reference.kind in ("stillinger_weber", "bond_order", "toy", "tight_binding"):
+        from_file = reference.kind in ("stillinger_weber", "bond_order")
+        for name in ("taper",) if from_file else ("file", "taper"):
             if getattr(reference, name) is not None:
                 raise ConfigError(f"[reference] {name}: is not for kind = {show(reference.kind)}")
-        if reference.parameters is None:
+        if reference.parameters is None and not (from_file and reference.file is not None):
             known = ", ".join(show(name) for name, kind in PARAMETER_KINDS.items() if kind == reference.kind)
             raise ConfigError(f"[reference] kind = {show(reference.kind)} needs 'parameters': one of {known}")
+    if reference.delta != Reference().delta and reference.kind != "toy":
+        raise ConfigError(f"[reference] delta: is for kind = \"toy\", not {show(reference.kind)}")
     if reference.exponent != "lammps" and reference.kind != "bond_order":
         raise ConfigError(f"[reference] exponent: is for kind = \"bond_order\", not {show(reference.kind)}")
     if (reference.parameters is None) == (reference.file is None):

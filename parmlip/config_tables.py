@@ -20,12 +20,14 @@ LATTICE_DIMENSION: Final = MappingProxyType(
 # Built-in parameter sets and the species they describe; `builtin` of the modules in `potentials` have the numbers.
 PARAMETER_SETS: Final = MappingProxyType(
     {
+        "W-FS84": ("W",), "chain-toy": ("H", "He", "Li"), "square-toy": ("H", "He", "Li"),
         "W-EAM4": ("W",), "W-Zhou": ("W",), "Cu-Mishin2001": ("Cu",), "Si-SW": ("Si",), "Si-SW-2.1682": ("Si",),
         "Si-SW-2.1675": ("Si",), "Si-PPM2017": ("Si",), "Si-Tersoff1989": ("Si",), "Si-NRLTB": ("Si",),
     }
 )  # fmt: skip
 PARAMETER_KINDS: Final = MappingProxyType(
     {
+        "W-FS84": "eam", "chain-toy": "toy", "square-toy": "toy",
         "W-EAM4": "eam", "W-Zhou": "eam", "Cu-Mishin2001": "eam", "Si-SW": "stillinger_weber",
         "Si-SW-2.1682": "stillinger_weber", "Si-SW-2.1675": "stillinger_weber", "Si-PPM2017": "bond_order",
         "Si-Tersoff1989": "bond_order", "Si-NRLTB": "tight_binding",
@@ -77,11 +79,12 @@ class Reference:
     """[reference]: the law that is right and dear."""
 
     kind: str = key(
-        "eam", choices=("eam", "ace", "stillinger_weber", "bond_order", "tight_binding", "ase"), later=("toy",),
+        "eam", choices=("eam", "ace", "toy", "stillinger_weber", "bond_order", "tight_binding", "ase"),
     )
     parameters: str | None = key(None, choices=PARAMETER_SETS, about="a built-in parameter set")
-    file: str | None = key(None, about="setfl file (eam/alloy, eam/fs); for ace a .yace or a result file")
+    file: str | None = key(None, about="setfl; LAMMPS' .sw, .tersoff, .tersoff.mod, .modc; for ace .yace or result")
     taper: tuple[float, ...] | None = key(None, above=0.0, length=(2, 2), about="[start, cutoff] in angstrom")
+    delta: float = key(0.5, about="toy: coefficient of the cubic term of a bond")
     exponent: str = key(
         "lammps", choices=("lammps", "published"), about="bond_order: exp[(alpha x)^m] or exp[alpha x^m]"
     )

@@ -22,7 +22,7 @@ from parmlip.io.reference_cache import CachedLaw, ReferenceCache
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance, relaxed_lattice
 from parmlip.mechanics.total_energy import relaxed_constant
-from parmlip.potentials import bond_order, stillinger_weber, tight_binding
+from parmlip.potentials import bond_order, lammps_files, stillinger_weber, tight_binding, toy
 from parmlip.potentials.ace import ACE, ACEBasis
 from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.committee import Committee
@@ -47,6 +47,13 @@ def reference_law(study: Study) -> SiteLaw:
             f'[reference] kind = "{reference.kind}": gives energies of whole structures only; what is asked for needs '
             "site energies or second derivatives"
         )
+    if reference.kind == "toy":
+        return toy.builtin(str(reference.parameters), reference.delta)
+    if reference.kind in ("stillinger_weber", "bond_order") and reference.file is not None:
+        file, symbols = study.path(reference.file), species_of_tables(study)
+        if reference.kind == "stillinger_weber":
+            return lammps_files.read_sw(file, symbols)
+        return lammps_files.read_tersoff(file, symbols, reference.exponent)
     if reference.kind == "stillinger_weber":
         return stillinger_weber.builtin(str(reference.parameters))
     if reference.kind == "bond_order":

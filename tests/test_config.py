@@ -94,7 +94,8 @@ BAD_VALUES = [
     ("crystal.lattice_constant=inf", "[crystal] lattice_constant = inf: must be finite"),
     ("crystal.c_over_a=1.6", '[crystal] c_over_a: is for lattice = "hcp", not "bcc"'),
     ("crystal.dimension=2", '[crystal] dimension = 2: lattice "bcc" has dimension 3; leave the key out'),
-    ("reference.kind=toy", '[reference] kind = "toy": not available in this version yet'),
+    ("reference.kind=toy", '[reference] parameters = "W-Zhou": is a set of kind = "eam", not "toy"'),
+    ("reference.delta=0.1", '[reference] delta: is for kind = "toy", not "eam"'),
     ("reference.parameters='W-EAM5'", '"Si-Tersoff1989", "Si-NRLTB" (did you mean "W-EAM4"?)'),
     ("reference.file='W.fs'", "[reference] needs either 'parameters' or 'file', not both"),
     ("reference.taper=[6.0, 5.0]", "[reference] taper = [6.0, 5.0]: must be [start, cutoff] with start < cutoff"),
@@ -259,9 +260,10 @@ def test_names_in_the_input_are_those_of_the_modules_that_serve_them():
 
 @pytest.mark.parametrize("name", PARAMETER_SETS)
 def test_built_in_parameter_sets_have_the_species_that_the_input_promises(name):
-    from parmlip.potentials import bond_order, eam, stillinger_weber, tight_binding
+    from parmlip.potentials import bond_order, eam, stillinger_weber, tight_binding, toy
 
     modules = {
+        "toy": toy,
         "eam": eam, "stillinger_weber": stillinger_weber, "bond_order": bond_order, "tight_binding": tight_binding,
     }  # fmt: skip
     assert modules[PARAMETER_KINDS[name]].builtin(name).species == PARAMETER_SETS[name]
@@ -272,7 +274,7 @@ def test_built_in_parameter_sets_have_the_species_that_the_input_promises(name):
     [
         ({"parameters": "Si-SW"}, 'parameters = "Si-SW": is a set of kind = "stillinger_weber", not "eam"'),
         ({"kind": "bond_order"}, "kind = \"bond_order\" needs 'parameters': one of \"Si-PPM2017\""),
-        ({"kind": "bond_order", "file": "x"}, 'file: is not for kind = "bond_order"'),
+        ({"kind": "tight_binding", "file": "x"}, 'file: is not for kind = "tight_binding"'),
         ({"kind": "stillinger_weber", "parameters": "Si-SW", "taper": (3.0, 4.0)}, "taper: is not for kind"),
         ({"parameters": "W-EAM4", "exponent": "published"}, 'exponent: is for kind = "bond_order", not "eam"'),
     ],
