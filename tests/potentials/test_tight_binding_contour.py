@@ -1,10 +1,14 @@
 """Local density matrices of tight binding against the dense evaluator."""
 
+import re
+
 import numpy as np
 import pytest
 
+from parmlip.config import loads
+from parmlip.construct import total_law
 from parmlip.errors import ConfigError, DataError
-from parmlip.potentials.tight_binding import builtin
+from parmlip.potentials.tight_binding import NRLTightBinding, builtin
 from parmlip.potentials.tight_binding_contour import ContourTightBinding, cluster_of
 
 PERIODIC = (True, True, True)
@@ -140,3 +144,41 @@ def test_bad_structures_are_refused():
         law.evaluate(cell_cc, PERIODIC, np.zeros((0, 3)), [])
     with pytest.raises(DataError, match="100 electrons do not fit"):
         evaluate(ContourTightBinding(builtin("Si-NRLTB", charge=-68.0), 7.0), cell_cc, positions_ac)
+
+
+INPUT = """
+[run]
+stages = ["build"]
+[crystal]
+lattice = "diamond"
+species = ["Si"]
+lattice_constant = 5.43
+[simulation]
+cell = [1, 1, 1]
+[reference]
+kind = "tight_binding"
+parameters = "Si-NRLTB"
+"""
+
+
+def test_the_input_chooses_the_evaluator():
+    assert isinstance(total_law(loads(INPUT)), NRLTightBinding)
+    law = total_law(loads(INPUT + 'evaluator = "contour"\ncluster_radius = 7.5\nfermi_level = 5.9\n'))
+    assert isinstance(law, ContourTightBinding)
+    assert (law.cluster_radius, law.law.electrons.fermi_level) == (7.5, 5.9)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("cluster_radius = 7.5", '[reference] cluster_radius = 7.5: is for evaluator = "contour", not "dense"'),
+        (
+            'evaluator = "contour"\nelectronic_temperature = 0.0',
+            "[reference] electronic_temperature = 0.0: must be above",
+        ),
+        ('evaluator = "contour"\nconvention = "band_energy"', '[reference] convention = "band_energy": evaluator'),
+    ],
+)
+def test_the_input_is_checked_before_any_work(lines, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        loads(INPUT + lines + "\n")
