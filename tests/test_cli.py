@@ -208,7 +208,7 @@ def test_an_existing_output_is_refused_and_replaced_only_when_asked(parmlip, her
     assert (here / "quickstart.h5").read_bytes() == before
     run = parmlip("quickstart.toml", "--resume", "--set", "fit.tolerance=1e-4")
     assert run.returncode == 2
-    assert "--resume: fit.tolerance was 1e-06 in quickstart.h5 and is 0.0001 now" in run.stderr
+    assert "--resume: fit.tolerance was 1e-08 in quickstart.h5 and is 0.0001 now" in run.stderr
     assert parmlip("quickstart.toml", "--overwrite", "--set", "fit.tolerance=1e-4").returncode == 0
 
 
