@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from petsc4py import PETSc
-from scipy.linalg import eigh_tridiagonal
 
 from parmlip.mechanics import hessian
 from parmlip.mechanics.energy import Energy
-from parmlip.mechanics.green import BulkGreen, without_translation
-from parmlip.mechanics.line_search import dot
+from parmlip.mechanics.extremes import RitzValues, ritz_values
+from parmlip.mechanics.green import BulkGreen
 
 logger = logging.getLogger(__name__)
 
@@ -57,48 +56,30 @@ def stability(
     seed : int
         Of the start vector, which depends on global site numbers only.
     """
-    comm, sites, d = energy.comm, energy.sites, energy.dimension
-    start_ad = np.random.default_rng(seed).standard_normal((sites.n_sites, d))
-    w_nd = without_translation(sites.restrict(start_ad), sites)
-    forces: list[FloatArray] = []  # p_j
-    moves: list[FloatArray] = []  # v_j = G p_j, with p_i . v_j = delta_ij
-    alpha: list[float] = []
-    beta: list[float] = []
-    values, residual = np.zeros(0), np.inf
-    with _Product(energy, u_nd) as product:
-        while True:
-            z_nd = green(w_nd) if green is not None else w_nd
-            size = np.sqrt(max(dot(w_nd, z_nd, comm), 0.0))
-            if alpha:
-                values, vectors = eigh_tridiagonal(np.array(alpha), np.array(beta[1:]))
-                residual = size * abs(vectors[-1, 0])
-                # A space that G H maps into itself ends the recursion; without defects that is the first one.
-                if residual <= tolerance * np.abs(values).max() or len(alpha) == max_steps:
-                    break
-            forces.append(w_nd / size)
-            moves.append(z_nd / size)
-            beta.append(size)
-            w_nd = without_translation(product(moves[-1]), sites)
-            alpha.append(dot(w_nd, moves[-1], comm))
-            for _ in range(2):
-                for p_nd, v_nd in zip(forces, moves, strict=True):
-                    w_nd = w_nd - dot(w_nd, v_nd, comm) * p_nd
-    if residual > tolerance * np.abs(values).max():
+    sites, d = energy.sites, energy.dimension
+
+    def done(found: RitzValues) -> bool:
+        return found.residual_lowest <= tolerance * found.scale
+
+    with Product(energy, u_nd) as product:
+        found = ritz_values(product, green, done, sites, d, max_steps=max_steps, seed=seed)
+    values, residual, steps = found.values, found.residual_lowest, len(found.values)
+    if not done(found):
         logger.warning(
-            "lowest eigenvalue %.6g has the residual %.1e after %d Lanczos steps", values[0], residual, len(alpha)
+            "lowest eigenvalue %.6g has the residual %.1e after %d Lanczos steps", values[0], residual, steps
         )
     lowest = tuple(float(value) for value in values[:n_lowest])
-    return Stability(bool(values[0] > 0.0), lowest, float(residual), len(alpha), green is not None)
+    return Stability(bool(values[0] > 0.0), lowest, residual, steps, green is not None)
 
 
-class _Product:
+class Product:
     """v -> H v on arrays (n_owned, d). Collective."""
 
     def __init__(self, energy: Energy, u_nd: FloatArray) -> None:
         self._matrix: PETSc.Mat = hessian.operator(energy, u_nd)
         self._in, self._out = self._matrix.createVecs()
 
-    def __enter__(self) -> _Product:
+    def __enter__(self) -> Product:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -106,6 +87,7 @@ class _Product:
             handle.destroy()
 
     def __call__(self, v_nd: FloatArray) -> FloatArray:
+        """H v. Collective."""
         self._in.getArray()[:] = v_nd.reshape(-1)
         self._matrix.mult(self._in, self._out)
         product: FloatArray = self._out.getArray(readonly=True).reshape(v_nd.shape).copy()

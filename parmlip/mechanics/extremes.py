@@ -1,0 +1,85 @@
+"""Extreme eigenvalues of a distributed symmetric operator in an inner product, by Lanczos with reorthogonalisation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import eigh_tridiagonal
+
+from parmlip.mechanics.green import without_translation
+from parmlip.mechanics.line_search import dot
+from parmlip.parallel.sites import Sites
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RitzValues:
+    """Approximate eigenvalues, ascending; the residuals bound the distance of the outer two to eigenvalues."""
+
+    values: FloatArray  # (steps,)
+    residual_lowest: float
+    residual_highest: float
+
+    @property
+    def scale(self) -> float:
+        """Largest magnitude: of the operator's norm the lower bound that was found."""
+        return float(np.abs(self.values).max())
+
+    @property
+    def residual_of_scale(self) -> float:
+        """Residual of the value of largest magnitude."""
+        return self.residual_highest if self.values[-1] >= -self.values[0] else self.residual_lowest
+
+
+def ritz_values(
+    product: Callable[[FloatArray], FloatArray],
+    metric_inverse: Callable[[FloatArray], FloatArray] | None,
+    done: Callable[[RitzValues], bool],
+    sites: Sites,
+    d: int,
+    *,
+    max_steps: int,
+    seed: int,
+) -> RitzValues:
+    """Ritz values of H v = lambda M v outside the translations, until `done` or the space is exhausted.
+
+    Lanczos for M^-1 H in the inner product of M, with full reorthogonalisation, from a random start that depends on
+    global site numbers only.
+
+    Collective on ``sites.comm``.
+
+    Parameters
+    ----------
+    product : callable
+        v -> H v on arrays (n_owned, d), symmetric.
+    metric_inverse : callable or None
+        M^-1, symmetric and positive on the complement of the translations; None for the identity.
+    """
+    comm = sites.comm
+    start_ad = np.random.default_rng(seed).standard_normal((sites.n_sites, d))
+    w_nd = without_translation(sites.restrict(start_ad), sites)
+    images: list[FloatArray] = []  # p_j = M v_j
+    vectors: list[FloatArray] = []  # v_j, with p_i . v_j = delta_ij
+    alpha: list[float] = []
+    beta: list[float] = []
+    while True:
+        z_nd = metric_inverse(w_nd) if metric_inverse is not None else w_nd
+        size = np.sqrt(max(dot(w_nd, z_nd, comm), 0.0))
+        if alpha:
+            values, s = eigh_tridiagonal(np.array(alpha), np.array(beta[1:]))
+            found = RitzValues(values, float(size * abs(s[-1, 0])), float(size * abs(s[-1, -1])))
+            # A space that the operator maps into itself ends the recursion; equal operators do so in the first step.
+            if size <= 1e-13 * max(found.scale, beta[0]) or done(found) or len(alpha) == max_steps:
+                return found
+        images.append(w_nd / size)
+        vectors.append(z_nd / size)
+        beta.append(size)
+        w_nd = without_translation(product(vectors[-1]), sites)
+        alpha.append(dot(w_nd, vectors[-1], comm))
+        for _ in range(2):
+            for p_nd, v_nd in zip(images, vectors, strict=True):
+                w_nd = w_nd - dot(w_nd, v_nd, comm) * p_nd
