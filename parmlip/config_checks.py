@@ -15,10 +15,12 @@ from parmlip.config_tables import (
     OBSERVATION_NAMES,
     PARAMETER_KINDS,
     PARAMETER_SETS,
+    TAYLOR_KEYS,
     Crystal,
     Defect,
     Fit,
     Reference,
+    Surrogate,
 )
 from parmlip.errors import ConfigError
 
@@ -111,6 +113,31 @@ def _check_fit(tables: Mapping[str, Any]) -> None:
 def _check_without_reference(tables: Mapping[str, Any]) -> None:
     """A data set alone: the surrogate can be relaxed, but there is nothing to relax the lattice or compare with."""
     asked, crystal = tables["run"].stages, tables.get("crystal")
+def _check_controlled(tables: Mapping[str, Any]) -> None:
+    """A controlled surrogate needs site energies of a law, a lattice, and one defect in each training cell."""
+    surrogate, crystal = tables["surrogate"], tables.get("crystal")
+    if surrogate.kind != "taylor":
+        for name in TAYLOR_KEYS:
+            if getattr(surrogate, name) != getattr(Surrogate(), name):
+                raise ConfigError(f'[surrogate] {name} = {show(getattr(surrogate, name))}: is for kind = "taylor"')
+        return
+    where = '[surrogate] kind = "taylor"'
+    if "dataset" in tables:
+        raise ConfigError(f"{where}: is an expansion of the [reference] law; remove [dataset]")
+    if "reference" in tables and tables["reference"].is_total:
+        raise ConfigError(f"{where}: [reference] kind = {show(tables['reference'].kind)} has no site energies")
+    if crystal is not None and crystal.lattice is None:
+        raise ConfigError(f"{where}: needs [crystal] lattice, not a structure file")
+    if tables["fit"].committee:
+        raise ConfigError(f"[fit] committee = {tables['fit'].committee}: must be 0 with {where}, which is not fitted")
+    if surrogate.states == "equilibrium":
+        if "training" not in tables:
+            raise ConfigError(f'{where}, states = "equilibrium": needs [[training]] cells; or write states = "lattice"')
+        for i, t in enumerate(tables["training"]):
+            if len(t.defects) != 1:
+                raise ConfigError(f"[[training]] {i + 1} defects: must be one with {where}, not {len(t.defects)}")
+
+
     if "relax" in asked and "reference" in tables["relax"].laws:
         raise ConfigError('[relax] laws: without a [reference] write laws = ["surrogate"]')
     if "build" in asked and crystal is not None and crystal.lattice and isinstance(crystal.lattice_constant, str):
@@ -207,7 +234,7 @@ def _check_reference(reference: Reference) -> None:
         for name in names:
             if kind != reference.kind and given.get(name) != fresh.get(name):
                 raise ConfigError(
-                    f"[reference] {name} = {show(given[name])}: is for kind = \"{kind}\", not {show(reference.kind)}"
+                    f'[reference] {name} = {show(given[name])}: is for kind = "{kind}", not {show(reference.kind)}'
                 )
     if reference.kind == "ase":
         for name in ("parameters", "file", "taper"):
@@ -221,7 +248,7 @@ def _check_reference(reference: Reference) -> None:
     if reference.kind == "ace":
         for name in ("parameters", "taper"):
             if getattr(reference, name) is not None:
-                raise ConfigError(f"[reference] {name} = {show(getattr(reference, name))}: is not for kind = \"ace\"")
+                raise ConfigError(f'[reference] {name} = {show(getattr(reference, name))}: is not for kind = "ace"')
     if reference.parameters is not None and PARAMETER_KINDS[reference.parameters] != reference.kind:
         raise ConfigError(
             f"[reference] parameters = {show(reference.parameters)}: is a set of kind = "
@@ -247,9 +274,9 @@ def _check_reference(reference: Reference) -> None:
             known = ", ".join(show(name) for name, kind in PARAMETER_KINDS.items() if kind == reference.kind)
             raise ConfigError(f"[reference] kind = {show(reference.kind)} needs 'parameters': one of {known}")
     if reference.delta != Reference().delta and reference.kind != "toy":
-        raise ConfigError(f"[reference] delta: is for kind = \"toy\", not {show(reference.kind)}")
+        raise ConfigError(f'[reference] delta: is for kind = "toy", not {show(reference.kind)}')
     if reference.exponent != "lammps" and reference.kind != "bond_order":
-        raise ConfigError(f"[reference] exponent: is for kind = \"bond_order\", not {show(reference.kind)}")
+        raise ConfigError(f'[reference] exponent: is for kind = "bond_order", not {show(reference.kind)}')
     if (reference.parameters is None) == (reference.file is None):
         raise ConfigError(
             "[reference] needs either 'parameters' or 'file'" + (", not both" if reference.parameters else "")

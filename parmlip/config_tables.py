@@ -33,6 +33,8 @@ PARAMETER_KINDS: Final = MappingProxyType(
         "Si-Tersoff1989": "bond_order", "Si-NRLTB": "tight_binding",
     }
 )  # fmt: skip
+# Keys of [surrogate] that only controlled surrogates have.
+TAYLOR_KEYS: Final = ("order", "force_constant_error", "states", "near")
 # Laws that give energies of whole structures only: no site energies, no Hessians.
 TOTAL_KINDS: Final = ("ase", "tight_binding")
 # Keys of [reference] that only one kind of law has.
@@ -79,7 +81,8 @@ class Reference:
     """[reference]: the law that is right and dear."""
 
     kind: str = key(
-        "eam", choices=("eam", "ace", "toy", "stillinger_weber", "bond_order", "tight_binding", "ase"),
+        "eam",
+        choices=("eam", "ace", "toy", "stillinger_weber", "bond_order", "tight_binding", "ase"),
     )
     parameters: str | None = key(None, choices=PARAMETER_SETS, about="a built-in parameter set")
     file: str | None = key(None, about="setfl; LAMMPS' .sw, .tersoff, .tersoff.mod, .modc; for ace .yace or result")
@@ -246,9 +249,18 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Surrogate:
-    """[surrogate]: the basis of the linear model. Radial functions are those of ACE.jl."""
+    """[surrogate]: the basis of the linear model (radial functions of ACE.jl), or an expansion of the reference."""
 
-    kind: str = key("ace", choices=("ace",), later=("taylor",))
+    kind: str = key("ace", choices=("ace", "taylor"), about="taylor: no fit, the reference expanded about states")
+    order: int = key(2, least=2, most=3, about="taylor: derivatives of the site energies that are kept")
+    force_constant_error: float = key(
+        0.0, above=-1.0, about="taylor: relative, of the sites that are expanded about the lattice"
+    )
+    states: str = key(
+        "equilibrium", choices=("equilibrium", "lattice"),
+        about="taylor: sites near defects about those of the relaxed [[training]] cells, or all about the lattice",
+    )  # fmt: skip
+    near: float = key(0.5, above=0.0, most=1.0, about="taylor: near is within this part of the training cell's length")
     correlation_order: int = key(3, least=1, most=4)
     total_degree: int | tuple[int, ...] = key(
         10, least=1, length=(1, 4), about="of n + angular_weight l; or a list, one for each correlation order"

@@ -47,7 +47,7 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
                 f"reference, {form}: {each / 1e3:.1f} kB a site, {total / 1e6:.0f} MB on each of {n_ranks} ranks, "
                 f"{pairs_per_site(cell, law.cutoff + MARGIN):.0f} pairs a site"
             )
-        if "surrogate" in study.relax.laws:
+        if "surrogate" in study.relax.laws and study.surrogate.kind == "ace":
             each = bytes_per_site(study.surrogate, cell, MARGIN, assembled=False)
             lines.append(
                 f"surrogate, matrix-free Hessian: {each / 1e3:.1f} kB a site, "
@@ -61,7 +61,7 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
             lines.append(
                 f"WARNING: the relaxation needs {needed / 1e9:.0f} GB in all; this machine has {memory / 1e9:.0f} GB"
             )
-    if "training" in study.tables:
+    if "training" in study.tables and study.surrogate.kind == "ace":
         sizes = [construct.supercell(study, t, of).n_sites for t in study.training]
         samples = [t.samples + 1 for t in study.training]
         if of is not None:

@@ -12,6 +12,7 @@ from mpi4py import MPI
 
 from parmlip import construct
 from parmlip.config import Study
+from parmlip.construct_controlled import lattice_law
 from parmlip.crystal.supercell import supercell_from_arrays
 from parmlip.errors import ConfigError
 from parmlip.evaluate_total import evaluate_total
@@ -48,8 +49,18 @@ def evaluate(
         if hessian_path is not None:
             raise ConfigError(f'--hessian: [reference] kind = "{study.reference.kind}" has no second derivatives')
         return evaluate_total(study, structures, comm=comm, keep=False)[0]
-    chosen = construct.reference_law(study) if results is None else construct.surrogate_law(results)
-    committee = None if results is None else construct.surrogate_committee(results)
+    controlled = results is not None and study.surrogate.kind == "taylor"
+    if controlled and study.surrogate.states != "lattice":
+        raise ConfigError(
+            '[surrogate] states = "equilibrium": such a law is of the sites of its [simulation] alone; any structure '
+            'near the crystal can be evaluated with states = "lattice"'
+        )
+    chosen: SiteLaw
+    if controlled:
+        chosen = lattice_law(study)
+    else:
+        chosen = construct.reference_law(study) if results is None else construct.surrogate_law(results)
+    committee = None if results is None or controlled else construct.surrogate_committee(results)
     d = study.crystal.dimensions if "crystal" in study.tables else 3
     whole = max(len(atoms) for atoms in structures) > _WHOLE
     group = comm if whole else MPI.COMM_SELF

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import time
 import tomllib
 from collections.abc import Callable, Mapping
@@ -17,7 +16,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-import numpy as np
 from mpi4py import MPI
 
 import parmlip
@@ -31,6 +29,7 @@ from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table
 from parmlip.parallel.signals import Outcome, agree
+from parmlip.pipeline_output import check_place, is_begun, refuse_nan
 
 _logger = logging.getLogger(__name__)
 
@@ -46,11 +45,11 @@ class Stage:
     optional: tuple[str, ...] = ()  # tables that it depends on where the input has them
     wanted: Callable[[Study], bool] = lambda study: True  # whether this input wants the step at all
     gathers: bool = False  # done once, after all points of a sweep
-    instead: tuple[str, Stage] | None = None  # a table, and the step that gives the same results where the input has it
+    instead: tuple[Callable[[Study], bool], Stage] | None = None  # when, and the step that gives the same results then
 
     def of(self, study: Study) -> Stage:
         """The step as this input wants it."""
-        return self if self.instead is None or self.instead[0] not in study.tables else self.instead[1]
+        return self if self.instead is None or not self.instead[0](study) else self.instead[1]
 
 
 def _by_name(name: str) -> Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]:
@@ -69,6 +68,15 @@ def _has_law(study: Study) -> bool:
     return "reference" in study.tables or "dataset" not in study.tables
 
 
+def _has_dataset(study: Study) -> bool:
+    return "dataset" in study.tables
+
+
+def _is_controlled(study: Study) -> bool:
+    """Whether the surrogate is an expansion of the reference, which is not fitted."""
+    return study.surrogate.kind == "taylor"
+
+
 _MODEL: Final = ("crystal", "reference")
 # Steps that ask the reference law stand apart from those that use the surrogate: a sweep over the surrogate does the
 # former, which are dear, only once.
@@ -76,16 +84,20 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
     {
         "build": Stage(
             _by_name("build"), "build", (), (*_MODEL, "simulation"),
-            instead=(
-                "dataset", Stage(_by_name("build"), "build", (), ("crystal", "simulation"), optional=("reference",)),
-            ),
+            instead=(_has_dataset, Stage(_by_name("build"), "build", (), ("crystal", "simulation"), ("reference",))),
         ),
         "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL, wanted=_has_law),
         "label": Stage(
             _by_name("label"), "train", ("build", "reference"), (*_MODEL, "training", "fit.homogeneous", "fit.decay"),
-            instead=("dataset", Stage(_by_name("read_dataset"), "train", (), ("dataset",))),
+            instead=(_has_dataset, Stage(_by_name("read_dataset"), "train", (), ("dataset",))),
+            wanted=lambda study: not _is_controlled(study),
         ),
-        "train": Stage(_by_name("train"), "train", ("label",), ("surrogate", "fit")),
+        "train": Stage(
+            _by_name("train"), "train", ("label",), ("surrogate", "fit"),
+            instead=(_is_controlled, Stage(
+                _by_name("train_controlled"), "train", ("build", "reference"), (*_MODEL, "surrogate"), ("training",)
+            )),
+        ),
         "relax_reference": Stage(
             _by_name("relax_reference"), "relax", ("build", "reference"), (*_MODEL, "simulation", "relax"),
             wanted=lambda study: "reference" in study.relax.laws,
@@ -303,8 +315,8 @@ def _open_output(
     exists = study.output.exists()
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume exclude each other")
-    _check_place(study)
-    if exists and not overwrite and not resume and not _is_begun(file):
+    check_place(study)
+    if exists and not overwrite and not resume and not is_begun(file):
         raise ConfigError(
             f"[run] output = {show(study.run.output)}: exists; use --overwrite, or --resume to go on with it"
         )
@@ -318,25 +330,6 @@ def _open_output(
     check_chain(study, stages=stages)
     file.create({"version": parmlip.__version__, "commit": commit(), **meta})
     return set()
-
-
-def _check_place(study: Study) -> None:
-    """Raise `ConfigError` if the result file cannot be where the input wants it."""
-    where = f"[run] output = {show(study.run.output)}"
-    if study.output.is_dir():
-        raise ConfigError(f"{where}: is a directory")
-    if not study.output.parent.is_dir():
-        raise ConfigError(f"{where}: there is no directory {study.output.parent}")
-    if not os.access(study.output.parent, os.W_OK):
-        raise ConfigError(f"{where}: the directory {study.output.parent} is not writable")
-
-
-def _is_begun(file: ResultFile) -> bool:
-    """Whether it is a result file without any complete step: nothing is lost with it."""
-    try:
-        return not file.stages()
-    except DataError:
-        return False
 
 
 def _done_everywhere(study: Study, done: set[tuple[str, int | None]], stages: Mapping[str, Stage]) -> frozenset[str]:
@@ -375,21 +368,9 @@ def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
 def _write(output: Path, task: Task, fields: Mapping[str, Field], seconds: float) -> None:
     """Write the fields of a complete step. NaN is looked for here, once for all stages."""
     for name, field in fields.items():
-        _refuse_nan(task, name, field)
+        refuse_nan(str(task), name, field)
     swept = task.point.values if task.point else None
     ResultFile(output).write_stage(task.name, fields, seconds=seconds, point=task.index, swept=swept)
-
-
-def _refuse_nan(task: Task, name: str, field: Any) -> None:
-    value = field.value if isinstance(field, Field) else field
-    if isinstance(value, Mapping):
-        for inner, member in value.items():
-            _refuse_nan(task, f"{name}.{inner}", member)
-    elif isinstance(value, (float, np.floating, np.ndarray)):
-        numbers = np.asarray(value)
-        if numbers.dtype.kind in "fc" and np.isnan(numbers).any():
-            count = int(np.isnan(numbers).sum())
-            raise ConvergenceError(f"stage {task}: result '{name}' has {count} NaN of {numbers.size} numbers")
 
 
 def header(study: Study, comm: MPI.Comm) -> list[str]:
@@ -429,7 +410,7 @@ def check(study: Study, comm: MPI.Comm, stages: Mapping[str, Stage] = STAGES) ->
     estimate: Callable[[Study, int], list[str]] = importlib.import_module("parmlip.estimate").estimate
 
     def work() -> list[str]:
-        _check_place(study)
+        check_place(study)
         check_chain(study, stages=stages)
         tasks = plan(study, stages)
         lines = ["the input is right; resolved:", "", study.as_toml()]

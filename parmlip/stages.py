@@ -48,6 +48,7 @@ from parmlip.potentials.ace import ACE
 from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
 from parmlip.stages_bars import committee_fields, equilibrium_bars
+from parmlip.stages_controlled import equilibria, law_of
 from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
 from parmlip.stages_total import bulk_of_total, equilibrium_of_total, labels, relaxed_positions
 from parmlip.units import GPA_PER_EV_A3
@@ -234,6 +235,14 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     return fields if of is None else {**fields, **_bulk_fields(whole, of, study)}
 
 
+def train_controlled(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Instead of `train`: what a controlled surrogate is expanded about, and its perfect crystal."""
+    of = _crystal(study, results)
+    assert of is not None  # the input was checked
+    law, fields = equilibria(study, of, comm)
+    return {**fields, **_bulk_fields(law, of, study)}
+
+
 def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The reference's equilibrium in the simulation cell."""
     law = construct.any_law(study)
@@ -245,7 +254,10 @@ def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 def relax_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's equilibrium, sought from the reference's where that is known: the same basin is wanted."""
     start_ad = results.read("relax_reference", "displacement") if "reference" in study.relax.laws else None
-    return _equilibrium(study, results, comm, construct.surrogate_law(results), "surrogate", start_ad)
+    of = _crystal(study, results)
+    controlled = study.surrogate.kind == "taylor" and of is not None
+    law = law_of(study, results, of) if controlled and of is not None else construct.surrogate_law(results)
+    return _equilibrium(study, results, comm, law, "surrogate", start_ad)
 
 
 def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:

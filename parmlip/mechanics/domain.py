@@ -16,7 +16,7 @@ from parmlip.parallel.comm import in_step
 from parmlip.parallel.halo import Halo
 from parmlip.parallel.partition import bisect
 from parmlip.parallel.sites import Sites
-from parmlip.potentials.base import Environments, FloatArray
+from parmlip.potentials.base import Environments, FloatArray, Origin
 
 
 class Domain:
@@ -69,6 +69,7 @@ class Domain:
         self.first_n = pairs.first_n
         self.site_p = number[pairs.site_p]
         self.bond_pc = pair_vectors(pairs, supercell.cell_cc, supercell.positions_ac)
+        self._origin = Origin(self.bond_pc, sites.global_n)
         index_of = species_indices(supercell.species, species)
         self._species_m = index_of[supercell.species_a[self.halo.global_m]]
         self._species_p = self._species_m[self.site_p]
@@ -84,7 +85,7 @@ class Domain:
         """Environments of the owned sites displaced by `u_md` (ghosts filled), in its scalar type."""
         r_pc = np.empty(self.bond_pc.shape, dtype=u_md.dtype)
         bond_vectors(self.first_n, self.site_p, self.bond_pc, u_md, r_pc)
-        return Environments(self.first_n, r_pc, self._species_m[: self.halo.n_owned], self._species_p)
+        return Environments(self.first_n, r_pc, self._species_m[: self.halo.n_owned], self._species_p, self._origin)
 
 
 def species_indices(of: tuple[str, ...], law_species: tuple[str, ...]) -> NDArray[np.int64]:

@@ -14,6 +14,14 @@ IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where environments come from in a supercell: what laws need that depend on the place."""
+
+    bond_pc: NDArray[np.float64]  # (n_pairs, 3) vectors of the pairs in the reference configuration, angstrom
+    global_n: IntArray  # (n,) global site number of each centre
+
+
+@dataclass(frozen=True)
 class Environments:
     """Neighbour vectors of a set of centres, grouped by centre: pairs first_n[n] .. first_n[n + 1] belong to centre n.
 
@@ -24,6 +32,7 @@ class Environments:
     r_pc: FloatArray  # (n_pairs, 3) neighbour minus centre, angstrom; complex128 in a complex step
     species_n: IntArray  # (n,) the law's index of the centre's species
     species_p: IntArray  # (n_pairs,) the law's index of the neighbour's species
+    origin: Origin | None = None  # known in supercells only
 
     def with_vectors(self, r_pc: FloatArray) -> Environments:
         """The same pairs with other vectors."""

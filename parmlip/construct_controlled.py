@@ -1,0 +1,107 @@
+"""Controlled surrogates of an input: the reference's site energies, expanded about known states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.config import Defect, Study, Training
+from parmlip.construct import defect_centres, lattice, reference_law, supercell
+from parmlip.crystal.lattices import Lattice
+from parmlip.errors import ConfigError
+from parmlip.mechanics.bulk import nearest_distance
+from parmlip.potentials.base import SiteLaw
+from parmlip.potentials.taylor import LatticeState, TaylorLaw, lattice_vectors
+from parmlip.potentials.taylor_state import CellState, SmallCell
+
+__all__ = ["controlled_law", "domain_length", "domain_size", "lattice_law", "stands_for"]
+
+Crystal = tuple[Lattice, float]
+
+# Vectors of the crystal are known this far beyond the cutoff, angstrom: lists have margins, crystals are strained.
+_BEYOND: Final = 3.0
+
+
+def lattice_law(study: Study, of: Crystal | None = None) -> TaylorLaw:
+    """The expansion about the perfect crystal, for any structure that is near it."""
+    law, s = reference_law(study), study.surrogate
+    state = _lattice_state(law, lattice(study, law) if of is None else of)
+    return TaylorLaw(law, state, order=s.order, force_constant_error=s.force_constant_error)
+
+
+def _lattice_state(law: SiteLaw, of: Crystal) -> LatticeState:
+    return LatticeState(lattice_vectors(*of, law.cutoff + _BEYOND))
+
+
+def controlled_law(study: Study, of: Crystal, displacements: Sequence[NDArray[np.float64]]) -> TaylorLaw:
+    """The law of [surrogate] kind = "taylor" for the sites of the simulation cell.
+
+    Parameters
+    ----------
+    displacements : sequence of ndarray, shape (n_sites, d)
+        Equilibria of the training cells, in the order of the input, angstrom; not used with states = "lattice".
+    """
+    law = lattice_law(study, of)
+    cell, defects = supercell(study, study.simulation, of), []
+    if study.surrogate.states == "equilibrium":
+        which = stands_for(study)
+        small = [_small_cell(study, t, of, u_ad) for t, u_ad in zip(study.training, displacements, strict=True)]
+        defects = [
+            (centre, small[i]) for centre, i in zip(defect_centres(study, study.simulation, of), which, strict=True)
+        ]
+    return law.about(CellState(_lattice_state(law.law, of), cell, defects))
+
+
+def _small_cell(study: Study, table: Training, of: Crystal, u_ad: NDArray[np.float64]) -> SmallCell:
+    (centre,) = defect_centres(study, table, of)
+    near = study.surrogate.near * domain_length(study, table, of)
+    return SmallCell(supercell(study, table, of), u_ad, centre, near)
+
+
+def stands_for(study: Study) -> list[int]:
+    """For each defect of [simulation] the number of the [[training]] cell that has the same one, and it alone.
+
+    Raises
+    ------
+    ConfigError
+        There is none.
+    """
+    found = []
+    for n, defect in enumerate(study.simulation.defects):
+        same = [i for i, t in enumerate(study.training) if len(t.defects) == 1 and _alike(defect, t.defects[0])]
+        if not same:
+            raise ConfigError(
+                f'[surrogate] states = "equilibrium": no [[training]] has the defect [simulation] defects[{n}] '
+                f"({defect.kind}) alone"
+            )
+        found.append(same[0])
+    return found
+
+
+def _alike(a: Defect, b: Defect) -> bool:
+    """Whether two defects differ by a lattice translation only."""
+    if replace(a, at=None, position=None) != replace(b, at=None, position=None):
+        return False
+    for x, y in ((a.at, b.at), (a.position, b.position)):
+        if (x is None) != (y is None):
+            return False
+        if x is not None and y is not None:
+            difference = np.array((*x, 0.0, 0.0)[:3]) - np.array((*y, 0.0, 0.0)[:3])
+            if np.abs(difference - np.rint(difference)).max() > 1e-6:
+                return False
+    return True
+
+
+def domain_length(study: Study, table: Training, of: Crystal) -> float:
+    """L of a training cell: the length of its shortest cell vector that moves, angstrom."""
+    cell_cc = of[0].cell(of[1]) * np.array(table.repeats)[:, None]
+    return float(np.linalg.norm(cell_cc[: of[0].dimension], axis=1).min())
+
+
+def domain_size(study: Study, of: Crystal) -> float:
+    """L of the smallest training cell in nearest-neighbour distances."""
+    return min(domain_length(study, t, of) for t in study.training) / (of[1] * nearest_distance(of[0]))

@@ -1,0 +1,133 @@
+"""States of a supercell that Taylor laws are expanded about: relaxed small cells near defects, else the lattice."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from parmlip.crystal.supercell import Supercell
+from parmlip.errors import GeometryError
+from parmlip.potentials.base import Environments, FloatArray, IntArray
+from parmlip.potentials.taylor import LatticeState
+
+SAME_PLACE: Final = 1e-4  # of a cell vector: two reference configurations have the same site if they agree within it
+
+
+@dataclass(frozen=True)
+class SmallCell:
+    """The equilibrium of a small cell with one defect."""
+
+    supercell: Supercell  # reference configuration
+    displacement_ad: NDArray[np.float64]  # (n_sites, d) angstrom
+    centre_c: NDArray[np.float64]  # (3,) of the defect, angstrom
+    near: float  # sites of the large cell that are closer to the defect see this equilibrium, angstrom
+
+
+class CellState:
+    """Centres near a defect see D u_L of their own defect's small cell, all others the reference configuration.
+
+    Environments without an origin (unit cells) are matched with the crystal. Where the periodic small cell has no site,
+    since its own image of a defect is there, the site is taken as not displaced.
+
+    Parameters
+    ----------
+    lattice : LatticeState
+        The perfect crystal, for environments that are not of `supercell`.
+    supercell : Supercell
+        The large cell, the same on every rank.
+    defects : sequence of (ndarray of shape (3,), SmallCell)
+        Centre in the large cell, angstrom, and the small cell that stands for its surroundings; none: lattice only.
+
+    References
+    ----------
+    Ortner, Wang (2022), section 3: surrogates that match the reference in a ball about u_L on the training domain.
+    """
+
+    def __init__(
+        self,
+        lattice: LatticeState,
+        supercell: Supercell,
+        defects: Sequence[tuple[NDArray[np.float64], SmallCell]] = (),
+    ) -> None:
+        self.lattice = lattice
+        self._fields = [_Field(small) for _, small in defects]
+        self._defect_a: IntArray = np.full(supercell.n_sites, -1)  # near which defect a site is
+        self._offset_ac = np.zeros((supercell.n_sites, 3))  # from it, angstrom
+        if defects:
+            self._offset_ac, nearest_a = _offsets(supercell, np.array([centre for centre, _ in defects]))
+            radius_k = np.array([small.near for _, small in defects])
+            near_a = np.linalg.norm(self._offset_ac, axis=1) <= radius_k[nearest_a] * (1.0 + 1e-9)
+            self._defect_a = np.where(near_a, nearest_a, -1)
+        self._last: tuple[FloatArray, FloatArray] | None = None  # bonds, and the vectors that belong to them
+
+    def vectors(self, environments: Environments) -> FloatArray:
+        """Vectors (n_pairs, 3) of the pairs of `environments` in the state, angstrom."""
+        origin = environments.origin
+        if origin is None:
+            return self.lattice.vectors(environments)
+        if len(origin.bond_pc) and origin.global_n.max(initial=-1) >= len(self._defect_a):
+            raise GeometryError("Taylor law: the sites are not those of the cell that it was made for")
+        if self._last is None or self._last[0] is not origin.bond_pc:
+            self._last = origin.bond_pc, self._strained(environments, origin.bond_pc, origin.global_n)
+        return self._last[1]
+
+    def is_homogeneous(self, environments: Environments) -> NDArray[np.bool_]:
+        """Centres (n,) that are not near a defect."""
+        if environments.origin is None:
+            return np.ones(len(environments.species_n), dtype=bool)
+        far: NDArray[np.bool_] = self._defect_a[environments.origin.global_n] < 0
+        return far
+
+    def _strained(self, environments: Environments, bond_pc: FloatArray, global_n: IntArray) -> FloatArray:
+        count_n = np.diff(environments.first_n)
+        defect_p = np.repeat(self._defect_a[global_n], count_n)
+        offset_pc = np.repeat(self._offset_ac[global_n], count_n, axis=0)
+        r_pc = bond_pc.copy()
+        for k, field in enumerate(self._fields):
+            mine = defect_p == k
+            at_pc = offset_pc[mine]
+            r_pc[mine] += field(at_pc + bond_pc[mine]) - field(at_pc)
+        return r_pc
+
+
+class _Field:
+    """Displacements of a small cell by the offset from its defect; zero where it has no site."""
+
+    def __init__(self, small: SmallCell) -> None:
+        cell = small.supercell
+        self._inverse_cc = np.linalg.inv(cell.cell_cc)
+        self._periodic_c = np.array(cell.periodic)
+        self._u_ac = np.zeros((cell.n_sites, 3))
+        self._u_ac[:, : cell.dimension] = small.displacement_ad
+        places = self._fractions(cell.positions_ac - small.centre_c)
+        self._tree = cKDTree(places, boxsize=self._periodic_c.astype(float))  # 0: does not repeat
+
+    def __call__(self, offset_pc: FloatArray) -> FloatArray:
+        if not len(offset_pc):
+            return np.zeros((0, 3))
+        distance_p, a_p = self._tree.query(self._fractions(offset_pc))
+        return np.where((distance_p < SAME_PLACE)[:, None], self._u_ac[a_p], 0.0)
+
+    def _fractions(self, offset_pc: FloatArray) -> FloatArray:
+        fraction_pc = offset_pc @ self._inverse_cc
+        fraction_pc = np.where(self._periodic_c, fraction_pc - np.floor(fraction_pc), fraction_pc)
+        # -1e-17 - floor(-1e-17) is 1, which is outside the box
+        return np.where(self._periodic_c & (fraction_pc >= 1.0), 0.0, fraction_pc)
+
+
+def _offsets(supercell: Supercell, centre_kc: FloatArray) -> tuple[FloatArray, IntArray]:
+    """From the nearest centre (or image) to every site, (n_sites, 3), angstrom, and which centre that is."""
+    inverse_cc, wrap_c = np.linalg.inv(supercell.cell_cc), np.array(supercell.periodic, dtype=float)
+    centre_kf, site_af = centre_kc @ inverse_cc, supercell.positions_ac @ inverse_cc
+    centre_kf = centre_kf - wrap_c * np.floor(centre_kf)
+    place_ac = (site_af - wrap_c * np.floor(site_af)) @ supercell.cell_cc
+    images = np.array(list(itertools.product(*[(-2, -1, 0, 1, 2) if p else (0,) for p in supercell.periodic])))
+    points = (centre_kf[:, None] + images).reshape(-1, 3) @ supercell.cell_cc
+    _, number_a = cKDTree(points).query(place_ac)
+    return place_ac - points[number_a], np.asarray(number_a // len(images), dtype=np.int64)
