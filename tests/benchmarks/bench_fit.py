@@ -1,7 +1,7 @@
 """A fit with real rows from end to end, at the sizes of the point-defect paper, each part timed by itself.
 
-    python tests/benchmarks/bench_fit.py                          # smaller, against QR of the gathered matrix
-    mpirun -n 2 python tests/benchmarks/bench_fit.py --whole      # 41,600 rows (200 configurations), 2,849 functions
+    python -m tests.benchmarks.bench_fit                          # smaller, against QR of the gathered matrix
+    mpirun -n 2 python -m tests.benchmarks.bench_fit --whole      # 41,600 rows (200 configurations), 2,849 functions
 
 The paper's 41,600 rows are 200 (1 + 3 N) with N = 69 sites: an energy and three force components a site of a periodic
 triangular cell of two-atom rectangles about L = 8 r0 with a vacancy, 2,849 functions of order 4 and degree 18; its fit

@@ -1,8 +1,8 @@
 """Least squares at the papers' sizes: rows in blocks, two ranks, against one LAPACK QR of the whole matrix.
 
-    python tests/benchmarks/bench_lstsq.py                                       # against LAPACK, 8,000 x 1,000
-    mpirun -n 2 python tests/benchmarks/bench_lstsq.py --rows 41600 --columns 2849
-    mpirun -n 2 python tests/benchmarks/bench_lstsq.py --rows 76201 --columns 5456
+    python -m tests.benchmarks.bench_lstsq                                       # against LAPACK, 8,000 x 1,000
+    mpirun -n 2 python -m tests.benchmarks.bench_lstsq --rows 41600 --columns 2849
+    mpirun -n 2 python -m tests.benchmarks.bench_lstsq --rows 76201 --columns 5456
 
 Memory does not depend on the number of rows (beyond the number of columns): 12,000 rows show that of 76,201.
 Random rows are made block by block. Told are elapsed and processor seconds of the factor, of the tree and of the

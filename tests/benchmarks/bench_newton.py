@@ -1,6 +1,6 @@
 """Newton and CG iterations, time and memory of one vacancy against the number of sites, matrix-free.
 
-    [mpirun -n 2] python tests/benchmarks/bench_newton.py [largest number of sites]
+    [mpirun -n 2] python -m tests.benchmarks.bench_newton [largest number of sites]
     pytest -s tests/benchmarks/bench_newton.py
 
 Peers in the same run, interleaved size by size: the same Newton with an assembled Hessian and PETSc's algebraic

@@ -1,6 +1,6 @@
 """Three methods for log(F H F) at the sites round a copper vacancy: steps or iterations, processor time, agreement.
 
-python tests/benchmarks/bench_resolvent.py [cubic cells along the edge, 4 by default]
+python -m tests.benchmarks.bench_resolvent [cubic cells along the edge, 4 by default]
 pytest -s tests/benchmarks/bench_resolvent.py
 """
 

@@ -1,6 +1,6 @@
 """Strong scaling of design rows, factors, energies and forces on one and two ranks, and a model of weak scaling.
 
-    python tests/benchmarks/bench_scaling.py [--rounds 5] [--latency 2e-6] [--bandwidth 10e9]
+    python -m tests.benchmarks.bench_scaling [--rounds 5] [--latency 2e-6] [--bandwidth 10e9]
 
 starts `mpirun -n 1` and `mpirun -n 2` of itself in turn and prints medians of elapsed times and their ratios. One rank
 alone and each of two ranks at once also do one and the same piece of work without any communication ("same work"): what

@@ -1,6 +1,6 @@
 """Tight binding on clusters against the dense evaluator: error against cluster radius, time per site against size.
 
-python tests/benchmarks/bench_tb_contour.py [cubic cells along the edge of the largest structure, 11 by default]
+python -m tests.benchmarks.bench_tb_contour [cubic cells along the edge of the largest structure, 11 by default]
 pytest -s tests/benchmarks/bench_tb_contour.py
 """
 

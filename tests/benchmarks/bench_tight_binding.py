@@ -1,6 +1,6 @@
 """Time of tight-binding evaluations of silicon at Gamma, in turn with a plain NumPy and SciPy program of the same law.
 
-python tests/benchmarks/bench_tight_binding.py [largest number of atoms, 216]
+python -m tests.benchmarks.bench_tight_binding [largest number of atoms, 216]
 pytest -s tests/benchmarks/bench_tight_binding.py
 """
 
