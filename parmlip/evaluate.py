@@ -15,7 +15,7 @@ from parmlip.config import Study
 from parmlip.construct_controlled import lattice_law
 from parmlip.crystal.supercell import supercell_from_arrays
 from parmlip.errors import ConfigError
-from parmlip.evaluate_total import evaluate_total
+from parmlip.evaluate_total import evaluate_total, write_hessians_of_total
 from parmlip.io.atoms import labelled
 from parmlip.io.hessians import BlockRows, write_hessians
 from parmlip.io.results import Results
@@ -46,9 +46,10 @@ def evaluate(
     Collective on ``comm``; the same list on every rank. Hessians go to `hessian_path` if it is given.
     """
     if results is None and study.reference.is_total:
+        found = evaluate_total(study, structures, comm=comm, keep=False)[0]
         if hessian_path is not None:
-            raise ConfigError(f'--hessian: [reference] kind = "{study.reference.kind}" has no second derivatives')
-        return evaluate_total(study, structures, comm=comm, keep=False)[0]
+            write_hessians_of_total(study, structures, hessian_path, comm=comm)
+        return found
     controlled = results is not None and study.surrogate.kind == "taylor"
     if controlled and study.surrogate.states != "lattice":
         raise ConfigError(

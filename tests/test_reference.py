@@ -158,12 +158,9 @@ def test_verb_writes_what_ase_says_under_its_keys_or_with_a_prefix(here, parmlip
         np.testing.assert_allclose(other.arrays["REF_forces"], atoms.get_forces(), atol=1e-7)
 
 
-def test_evaluate_takes_such_a_law_and_refuses_its_hessian(here, parmlip):
+def test_evaluate_takes_such_a_law_and_leaves_no_cache(here, parmlip):
     assert parmlip("evaluate", "emt.toml", "in.xyz", "-o", "out.xyz").returncode == 0
     assert not (here / "emt.cache.h5").exists()
-    run = parmlip("evaluate", "emt.toml", "in.xyz", "-o", "o.xyz", "--hessian", "h.h5")
-    assert run.returncode == 2
-    assert 'kind = "ase" has no second derivatives' in run.stderr
 
 
 @pytest.mark.parametrize("ranks", [1, 2])

@@ -63,14 +63,21 @@ def check_structure(atoms: Atoms, where: str) -> None:
 
 
 def labelled(
-    atoms: Atoms, energy: float, forces_ac: NDArray[np.float64], virial_cc: NDArray[np.float64] | None = None
+    atoms: Atoms,
+    energy: float,
+    forces_ac: NDArray[np.float64],
+    virial_cc: NDArray[np.float64] | None = None,
+    site_energies_a: NDArray[np.float64] | None = None,
 ) -> Atoms:
     """A copy with results under ASE's keys: energy (eV), forces (n, 3) (eV / angstrom), virial (3, 3) (eV).
 
-    A fully periodic cell carries the stress, and every structure the virial (in `info`).
+    Site energies (n,) (eV) are "energies". A fully periodic cell carries the stress, and every structure the virial
+    (in `info`).
     """
     copy = atoms.copy()
     results = {"energy": energy, "forces": np.asarray(forces_ac)}
+    if site_energies_a is not None:
+        results["energies"] = np.asarray(site_energies_a)
     if virial_cc is not None:
         copy.info["virial"] = np.asarray(virial_cc)
         if atoms.pbc.all():

@@ -21,6 +21,7 @@ class BlockRows:
     first_r: NDArray[np.int64]  # (n_sites + 1,)
     column_b: NDArray[np.int64]  # (n_blocks,)
     block_bcd: NDArray[np.float64]  # (n_blocks, d, d), eV / angstrom^2
+    error: float | None = None  # of the largest, eV / angstrom^2, where it was found by differences
 
 
 def write_hessians(path: Path, hessians: Sequence[BlockRows]) -> None:
@@ -35,6 +36,8 @@ def write_hessians(path: Path, hessians: Sequence[BlockRows]) -> None:
                 group["indices"] = rows.column_b
                 group["blocks"] = rows.block_bcd
                 group["blocks"].attrs["units"] = "eV/A^2"
+                if rows.error is not None:
+                    group["blocks"].attrs["error"] = rows.error
         os.replace(part, path)
     except OSError as error:
         part.unlink(missing_ok=True)

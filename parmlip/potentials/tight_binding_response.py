@@ -344,6 +344,13 @@ def deformation_derivative(
     return Difference(values.reshape(8 * (3,)), error)
 
 
+def response_law(law: object) -> NRLTightBinding | None:
+    """`law` itself if it is one whose energy has second derivatives by linear response, else None."""
+    if isinstance(law, NRLTightBinding) and law.electrons.convention == "free_energy":
+        return law
+    return None
+
+
 def require_free_energy(law: NRLTightBinding) -> None:
     """Refuse a law whose forces are not those of the free energy (or grand potential).
 
