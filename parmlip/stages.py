@@ -20,6 +20,7 @@ from parmlip import construct
 from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
 from parmlip.config_schema import suggestion
+from parmlip.construct_controlled import domain_size
 from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.crystal.nearest import nearest_neighbours
@@ -232,6 +233,10 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         )
         last = "test" if "test" in by_set else "training"
         fields |= _parity_fields(prediction, last)
+    if of is not None and "training" in study.tables:
+        fields["domain_size"] = Field(
+            domain_size(study, of), about="L of the smallest training cell, nearest distances"
+        )
     return fields if of is None else {**fields, **_bulk_fields(whole, of, study)}
 
 

@@ -9,6 +9,7 @@ from parmlip.config import loads
 from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import ResultFile
 from parmlip.pipeline import run
+from parmlip.report import draw, table
 
 INPUT = """
 [run]
@@ -47,7 +48,13 @@ def slopes(path, *overrides):
     np.testing.assert_allclose(size, SIZES)
     names = ("geometry_error", "formation_energy_error")
     errors = [[file.read("compare", name, i) for i in range(len(SIZES))] for name in names]
-    return [fit_slope(size, error).slope for error in errors]
+    told = [line for line in table(file.path) if "~ L^" in line]
+    figures = draw(file.path, file.path.parent)
+    assert any(figure.name == f"{file.path.stem}_domain.png" for figure in figures)
+    found = [fit_slope(size, error).slope for error in errors]
+    for line, name, slope in zip(told[::2], ("geometry error", "formation energy error"), found, strict=True):
+        assert line.startswith(f"{name} ~ L^{slope:.2f} over {len(SIZES)} points")
+    return found
 
 
 def test_without_mismatch_the_geometry_error_falls_at_least_as_the_third_power_of_the_training_domain(tmp_path):

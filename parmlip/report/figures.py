@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from parmlip.errors import DataError
 from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.report.domain_figure import domain_panels
+from parmlip.report.domains import read_series
 from parmlip.report.sweep import THEORY, Sweep, read_sweep
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ STYLE: Final[dict[Any, Any]] = {
     "grid.color": "#E4E4E4", "grid.linewidth": 0.7, "axes.axisbelow": True, "legend.framealpha": 0.9,
     "legend.edgecolor": "none", "lines.linewidth": 1.6, "pdf.fonttype": 42, "mathtext.default": "regular",
 }  # fmt: skip
+DOMAIN_FIGURES: Final = {"L": "domain", "RMSE": "errors"}
 MOST_POINTS: Final = 6000  # dots in a scatter; more are thinned evenly
 NAMES: Final = {
     "geometry_error": r"geometry  $\|Du_{ref} - Du_{sur}\|$",
@@ -40,8 +43,10 @@ NAMES: Final = {
 def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list[Path]:
     """Draw all figures that the results allow; the files that were written.
 
-    `<stem>_errors`: of a sweep, errors against force RMSE with fitted slopes and the theory's. `<stem>_summary`: forces
-    on the test set and the displacement fields (of a sweep the point with the least force RMSE).
+    `<stem>_errors`: of a sweep, errors against force RMSE with fitted slopes and the theory's; where training cells of
+    several sizes L were swept, a slope for each of them. `<stem>_domain`: then also errors against L.
+    `<stem>_summary`: forces on the test set and the displacement fields (of a sweep the point with the least force
+    RMSE).
 
     Parameters
     ----------
@@ -61,7 +66,14 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     written: list[Path] = []
     with mpl.rc_context(STYLE):
         sweep = read_sweep(path)
-        if sweep is not None:
+        series = read_series(path)
+        for against in ("L", "RMSE"):
+            chosen = [one for one in series if one.against == against]
+            if chosen:
+                figure, (left, right) = _panels(2, 5.6, 5.4 + 0.22 * len(chosen))
+                domain_panels(left, right, chosen)
+                written += _save(figure, directory, f"{Path(path).stem}_{DOMAIN_FIGURES[against]}", formats)
+        if sweep is not None and not series:
             written += _save(_errors_figure(sweep), directory, f"{Path(path).stem}_errors", formats)
         summary = _summary_figure(path)
         if summary is not None:

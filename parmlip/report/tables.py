@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from parmlip.io.hdf5 import ResultFile, scalar_fields, scalars
+from parmlip.report.domains import read_series, slope_lines
 from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, key_at, read_sweep
 
 
@@ -66,7 +67,8 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     lines.insert(2, "-" * max(len(line) for line in lines))
-    return lines + _slope_lines(read_sweep(path))
+    series = read_series(path)  # with training cells of several sizes one slope over all points would mean nothing
+    return lines + (slope_lines(series) if series else _slope_lines(read_sweep(path)))
 
 
 # Heading and unit, key and scale of the columns of a data set's errors.

@@ -1,0 +1,114 @@
+"""Errors against the size L of the training domain, and against the force RMSE for each L, of a sweep over both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.analysis.errors import Slope, fit_slope
+from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.report.sweep import QUANTITIES, SPREAD, key_at
+
+RealArray = NDArray[np.float64]
+
+# Ortner, Wang (2022), table 1, in units of the dimension: with and without errors of the crystal's force constants.
+THEORY: Final[Mapping[str, tuple[float, ...]]] = {
+    "geometry_error": (-0.5, -1.5),
+    "energy_error": (-1.0,),
+    "formation_energy_error": (-1.0,),
+}
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of a sweep that differ in one thing, in ascending order of it."""
+
+    label: str  # what they have in common; empty if there is but one series
+    against: str  # "L" or "RMSE"
+    x: RealArray  # (n,) L in nearest-neighbour distances, or the force RMSE, eV / angstrom
+    errors: dict[str, RealArray]  # (n,) by quantity of the compare stage, NaN where it is missing
+    same_basin: NDArray[np.bool_]  # (n,)
+    dimension: int
+
+    def usable(self, quantity: str) -> NDArray[np.bool_]:
+        """Points that have a logarithm and are in the reference's basin."""
+        error = self.errors[quantity]
+        return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0) & np.isfinite(self.x) & (self.x > 0.0))
+
+    def slope(self, quantity: str) -> Slope | None:
+        """Fitted slope of log(error) against log(x); None for fewer than three different x, or x that hardly differ."""
+        use = self.usable(quantity)
+        if len(np.unique(self.x[use])) < 3 or self.x[use].max() < SPREAD * self.x[use].min():
+            return None
+        return fit_slope(self.x[use], self.errors[quantity][use])
+
+    def theory(self, quantity: str) -> tuple[float, ...]:
+        """Slopes that the theory allows."""
+        if self.against == "RMSE":
+            return {"geometry_error": (1.0,), "energy_error": (2.0,)}.get(quantity, ())
+        return tuple(self.dimension * s for s in THEORY[quantity])
+
+
+def read_series(path: Path) -> list[Series]:
+    """Series against L and, where other keys were swept for each L, against the RMSE; none unless L was swept."""
+    values, points = scalars(path), ResultFile(path).points()
+    done = [i for i in range(len(points)) if f"sweep.{i}.compare.geometry_error" in values]
+    size = {i: float(values.get(key_at(values, i, "train.domain_size"), np.nan)) for i in done}
+    if len({round(x, 9) for x in size.values() if np.isfinite(x)}) < 2:
+        return []
+    test = all(key_at(values, i, "train.test_rmse_force") in values for i in done)
+    name = "train.test_rmse_force" if test else "train.rmse_force"
+    rmse = {i: float(values.get(key_at(values, i, name), np.nan)) for i in done}
+    keys = list(dict.fromkeys(key for point in points for key in point))
+    others = [key for key in keys if not (key.startswith("training.") and key.endswith(".cell"))]
+    rest = {i: _label(points[i], others) for i in done}
+    dimension = int(values.get("build.dimension", 3))
+    found = _grouped(values, done, rest, size, "L", dimension)
+    if others and np.isfinite(list(rmse.values())).all():
+        found += _grouped(values, done, {i: f"L = {size[i]:.4g}" for i in done}, rmse, "RMSE", dimension)
+    return found
+
+
+def slope_lines(series: list[Series]) -> list[str]:
+    """Lines of text: the fitted slope of every series with its interval and the theory's slopes."""
+    lines = []
+    for one in series:
+        for quantity, name in QUANTITIES.items():
+            slope = one.slope(quantity)
+            if slope is None:
+                continue
+            low, high = slope.interval()
+            base = "L" if one.against == "L" else "(force RMSE)"
+            theory = " or ".join(f"{s:g}" for s in one.theory(quantity))
+            lines.append(
+                f"{one.label + ': ' if one.label else ''}{name} ~ {base}^{slope.slope:.2f} over {slope.n} points, "
+                f"95 % interval {low:.2f} to {high:.2f}" + (f"; theory {theory}" if theory else "")
+            )
+    return lines
+
+
+def _grouped(
+    values: Mapping[str, Any],
+    done: list[int],
+    label: Mapping[int, str],
+    x: Mapping[int, float],
+    against: str,
+    dimension: int,
+) -> list[Series]:
+    found = []
+    for name in dict.fromkeys(label[i] for i in done):
+        mine = sorted((i for i in done if label[i] == name), key=lambda i: x[i])
+        errors = {q: np.array([float(values.get(f"sweep.{i}.compare.{q}", np.nan)) for i in mine]) for q in QUANTITIES}
+        same = np.array([bool(values.get(f"sweep.{i}.compare.same_basin", True)) for i in mine])
+        found.append(Series(name, against, np.array([x[i] for i in mine]), errors, same, dimension))
+    return found
+
+
+def _label(point: Mapping[str, Any], keys: list[str]) -> str:
+    """The last parts of the keys with their values."""
+    return ", ".join(f"{key.rpartition('.')[2].replace('_', ' ')} {point.get(key, '')}" for key in keys)
