@@ -210,13 +210,20 @@ def loads(text: str, overrides: Iterable[str] = (), source: Path = Path("input.t
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{source.name} is not valid TOML: {error}") from None
-    for override in overrides:
-        dotted, value = _parse_override(override)
+    given = [_parse_override(override) for override in overrides]
+    for dotted, value in given:
         _assign(values, dotted, value)
     run = values.setdefault("run", {})
     if isinstance(run, dict):
         run.setdefault("output", source.with_suffix(".h5").name)
-    return _study(values, source, text)
+    study = _study(values, source, text)
+    for dotted, value in given:
+        if dotted in study.sweep:  # it would change nothing
+            raise ConfigError(
+                f"--set {dotted}={show(value)}: [sweep] gives its values; write --set sweep.{dotted}=[{show(value)}], "
+                "or --set sweep={} for none"
+            )
+    return study
 
 
 def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:

@@ -279,7 +279,7 @@ def _open_refit(study: Study, source: Path, overwrite: bool) -> None:
     """Make the output: `source` without what hangs on the fit, but with the factors."""
     file = ResultFile(source)
     stored = str(file.meta()["config"])
-    check_same(study, stored, ("fit.", "compare.", *_FREE), "fit")
+    check_same(study, stored, source)
     if not any(name == "train" for name, _, _ in file.stages()):
         raise DataError(f'result file {source} has no fitted surrogate; run the stage "train" first')
     before = tomllib.loads(stored)["fit"]
@@ -337,14 +337,20 @@ def _done_everywhere(study: Study, done: set[tuple[str, int | None]], stages: Ma
     return frozenset(name for name in stages if all((name, i) in done for i in (points if name in swept else [None])))
 
 
-def check_same(study: Study, stored: str, free: tuple[str, ...] = _FREE, what: str = "--resume") -> None:
-    """Raise `ConfigError` naming the first key in which a stored resolved input differs from this one."""
+def check_same(study: Study, stored: str, source: Path | None = None) -> None:
+    """Raise `ConfigError` naming the first key in which a stored resolved input differs from this one.
+
+    With `source` it is that of a result file to be fitted again, where the keys of the fit are free too.
+    """
+    free = _FREE if source is None else ("fit.", "compare.", *_FREE)
     ours, theirs = _flat(study.as_dict()), _flat(_with_defaults(stored))
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name) and not name.startswith(free):
             was, now = (show(side[name]) if name in side else "absent" for side in (theirs, ours))
+            if source is not None:
+                raise ConfigError(f"fit: {name} was {was} in {source} and is {now} now; a refit only changes [fit]")
             raise ConfigError(
-                f"{what}: {name} was {was} in {study.output} and is {now} now; use the old value or --overwrite"
+                f"--resume: {name} was {was} in {study.output} and is {now} now; use the old value or --overwrite"
             )
 
 

@@ -43,7 +43,6 @@ def farm(
     """
     counter = _Counter(comm)
     done: list[tuple[int, T]] = []
-    begin = time.perf_counter()
     busy = 0.0
     try:
         with in_step(comm, what):
