@@ -136,6 +136,7 @@ BAD_VALUES = [
     ("sweep.surrogate.total_degree=8", "[sweep] surrogate.total_degree = 8: must be a list of one or more values"),
     ("sweep.surrogate.total_degree=[8, 8]", "[sweep] surrogate.total_degree = [8, 8]: has a value twice"),
     ("sweep.surrogate.total_degree=[8, 'a']", '[sweep] point 2: [surrogate] total_degree = "a": must be an integer or'),
+    ("surrogate.total_degree=10", "[sweep] gives its values; write --set sweep.surrogate.total_degree=[10], or"),
     ("surrogate.total_degree=[8, 6]", "[surrogate] total_degree = [8, 6]: must be one number, or one for each of"),
     ("surrogate.dimension=1", "[surrogate] dimension = 1: must be at least 2"),
     ("sweep.surrogate.degree=[8]", "[sweep] point 0: [surrogate] unknown key 'degree'; did you mean 'total_degree'?"),
