@@ -101,7 +101,7 @@ def test_a_defect_is_relaxed_without_a_reference_law(directory):
         ("fit.elastic_constants={C11 = 500.0}", "[fit] elastic_constants = { C11 = 500.0 }: must have C11"),
         ("fit.weights.hessian=1", "[fit] weights: hessian: needs labels of a [reference] law"),
         ("fit.observations=['site_energy_1']", "[fit] observations: site_energy_1: needs labels of a [reference] law"),
-        ("crystal.lattice=diamond", "of lattice \"diamond\" cannot be constrained: inner displacements"),
+        ("crystal.lattice=diamond", 'of lattice "diamond" cannot be constrained: inner displacements'),
     ],
 )
 def test_what_cannot_be_asked_of_a_data_set_is_refused(override, message):

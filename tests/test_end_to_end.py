@@ -167,8 +167,6 @@ def table(comment: str = "W", lines: int = 400) -> str:
     return "\n".join(["a", "b", "c", f"1 {comment}", "400 0.1 400 0.0125 5.0", "74 183.84 3.16 bcc", *values]) + "\n"
 
 
-
-
 @pytest.mark.parametrize("ranks", [0, 2])
 @pytest.mark.parametrize(
     ("changes", "code", "fragments"),

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-SAMPLE = '''
+SAMPLE = """
 import os, time
 import numpy as np
 import pytest
@@ -84,7 +84,7 @@ def test_shares_a_directory(comm, shared_tmp, tmp_path):
 
 def test_is_serial_only():
     pass
-'''
+"""
 
 
 @pytest.fixture(scope="module")

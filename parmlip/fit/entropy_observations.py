@@ -64,9 +64,7 @@ class SiteEntropyGradient:
     def rows(self, evaluation: Evaluation) -> RealArray:
         """(n_chosen * n_sites * d, n_basis)."""
         basis, state = evaluation.basis, evaluation.configuration
-        return np.concatenate(
-            [np.zeros((0, basis.n_basis)), *(self._one(basis, state, site) for site in self.sites)]
-        )
+        return np.concatenate([np.zeros((0, basis.n_basis)), *(self._one(basis, state, site) for site in self.sites)])
 
     def _one(self, basis: LinearBasis, state: Configuration, site: int) -> RealArray:
         around, site_p = environments(state, basis.species, basis.cutoff)

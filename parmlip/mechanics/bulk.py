@@ -154,9 +154,7 @@ class UnitCell:
         return offset_oc, block.transpose(0, 1, 3, 2, 4).reshape(len(offset_oc), m, m)
 
 
-def bulk_properties(
-    law: SiteLaw, lattice: Lattice, species: tuple[str, ...], *, guess: float | None = None
-) -> Bulk:
+def bulk_properties(law: SiteLaw, lattice: Lattice, species: tuple[str, ...], *, guess: float | None = None) -> Bulk:
     """Relax the lattice constant (hcp: a and c) and give the properties of the crystal there; see `relaxed_lattice`."""
     relaxed, lattice_constant = relaxed_lattice(law, lattice, species, guess=guess)
     cell = UnitCell(law, relaxed, lattice_constant, species)
@@ -202,9 +200,7 @@ def nearest_distance(lattice: Lattice) -> float:
     """Distance of nearest neighbours in units of the lattice constant."""
     cell_cc = lattice.cell(1.0)
     positions_bc = lattice.basis_bc @ cell_cc
-    r_pc = pair_vectors(
-        pairs := find_pairs(cell_cc, lattice.periodic, positions_bc, 1.0 + 1e-6), cell_cc, positions_bc
-    )
+    r_pc = pair_vectors(pairs := find_pairs(cell_cc, lattice.periodic, positions_bc, 1.0 + 1e-6), cell_cc, positions_bc)
     return sqrt(float(np.min(np.sum(r_pc**2, axis=1)))) if len(pairs.site_p) else 1.0
 
 

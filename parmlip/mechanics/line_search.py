@@ -45,9 +45,7 @@ def dot(x_nd: FloatArray, y_nd: FloatArray, comm: MPI.Comm) -> float:
     return float(comm.allreduce(float(np.vdot(x_nd, y_nd)), op=MPI.SUM))
 
 
-def search(
-    energy: Energy | TotalEnergy, state: State, s_nd: FloatArray, *, step_cap: float
-) -> State | None:
+def search(energy: Energy | TotalEnergy, state: State, s_nd: FloatArray, *, step_cap: float) -> State | None:
     """The first acceptable state u + t s, t = 1 or what `step_cap` (largest component, angstrom) allows, then less.
 
     Accepted is sufficient decrease, E(t) <= E(0) + delta t E'(0), or, where energies differ by no more than their

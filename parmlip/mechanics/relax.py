@@ -134,9 +134,7 @@ def relax(
             each_iteration(line)
 
     def ended(converged: bool) -> Equilibrium:
-        return Equilibrium(
-            state.u_nd, state.energy, state.f_nd, state.max_force, converged, method, tuple(history)
-        )
+        return Equilibrium(state.u_nd, state.energy, state.f_nd, state.max_force, converged, method, tuple(history))
 
     record(0.0, 0)
     while state.max_force > settings.force_tolerance:

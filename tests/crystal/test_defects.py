@@ -38,7 +38,7 @@ def distances_around(supercell, site, cutoff):
 def test_a_vacancy_takes_its_site_and_leaves_all_others_as_they_were(name):
     supercell = perfect(name)
     b = LATTICES[name].n_basis - 1
-    at = LATTICES[name].basis_bc[b] + np.array([1, 2, 3])[: 3] * (np.arange(3) < supercell.dimension)
+    at = LATTICES[name].basis_bc[b] + np.array([1, 2, 3])[:3] * (np.arange(3) < supercell.dimension)
     result = apply_defects(supercell, [Vacancy(tuple(at))])
     gone = (set(range(supercell.n_sites)) - set(result.grid.number_a.tolist())).pop()
     assert np.allclose(supercell.positions_ac[gone], at @ LATTICES[name].cell(3.0))
@@ -94,7 +94,7 @@ def test_named_sites_have_the_textbook_coordination(name, site, count, distance)
     result = apply_defects(perfect(name), [Interstitial("X", site=site)])
     found = distances_around(result, result.n_sites - 1, 3.0 * distance * 1.3 + 0.2)
     assert np.allclose(found[:count], 3.0 * distance)
-    assert (len(found) == count or found[count] > 3.0 * distance + 1e-3)
+    assert len(found) == count or found[count] > 3.0 * distance + 1e-3
 
 
 @pytest.mark.parametrize(("name", "site"), [(name, site) for name in LATTICES for site in DUMBBELLS[name]])

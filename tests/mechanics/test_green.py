@@ -43,8 +43,13 @@ def balanced(energy: Energy, seed: int) -> np.ndarray:
 def defective(name: str, lattice: str, repeats: tuple[int, int, int]) -> tuple:
     """The same with a vacancy and an interstitial."""
     law, supercell = perfect(name, lattice, repeats)
-    defects = [Vacancy(at=(0, 0, 0)), Interstitial(position=(1.31, 0.37, 0.21)[: supercell.dimension] + (0,) * (
-        3 - supercell.dimension), species=law.species[0])]
+    defects = [
+        Vacancy(at=(0, 0, 0)),
+        Interstitial(
+            position=(1.31, 0.37, 0.21)[: supercell.dimension] + (0,) * (3 - supercell.dimension),
+            species=law.species[0],
+        ),
+    ]
     return law, apply_defects(supercell, defects)
 
 

@@ -51,9 +51,7 @@ def test_the_perfect_crystal_is_one_everywhere(comm):
     assert found.lowest == pytest.approx((1.0,), abs=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("name", "lattice", "lowest"), [("Cu-Mishin2001", "fcc", 0.47), ("W-Zhou", "bcc", 0.60)]
-)
+@pytest.mark.parametrize(("name", "lattice", "lowest"), [("Cu-Mishin2001", "fcc", 0.47), ("W-Zhou", "bcc", 0.60)])
 def test_vacancies_have_the_published_lowest_eigenvalue(name, lattice, lowest):
     # The spectrum of F H F of the entropy prototype: .47 - 1.17 (Cu Mishin), .60 - 1.09 (W Zhou).
     energy, green = case(name, lattice, (4, 4, 4), [Vacancy(at=(0, 0, 0))], comm=MPI.COMM_SELF)

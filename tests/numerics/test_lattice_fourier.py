@@ -28,7 +28,10 @@ def random_force_constants(m: int, d: int, seed: int) -> tuple[np.ndarray, np.nd
                 spring = spring @ spring.T + 0.1 * np.eye(d)
                 ia, ib = slice(a * d, a * d + d), slice(b_to * d, b_to * d + d)
                 for offset, rows, columns, sign in (
-                    (0 * step, ia, ia, 1), (0 * step, ib, ib, 1), (step, ia, ib, -1), (-step, ib, ia, -1)
+                    (0 * step, ia, ia, 1),
+                    (0 * step, ib, ib, 1),
+                    (step, ia, ib, -1),
+                    (-step, ib, ia, -1),
                 ):
                     block = np.zeros((m, m))
                     block[rows, columns] = sign * spring

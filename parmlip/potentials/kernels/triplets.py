@@ -68,9 +68,7 @@ def add_radial(h_qqcd: Any, j: int, e_qc: Any, r: Any, f1: Any, f2: Any) -> None
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
-def add_angular(
-    h_qqcd: Any, j: int, k: int, e_qc: Any, r_q: Any, cosine: Any, first: Any, second: Any
-) -> None:
+def add_angular(h_qqcd: Any, j: int, k: int, e_qc: Any, r_q: Any, cosine: Any, first: Any, second: Any) -> None:
     """Add the Hessian of F(r_j, r_k, c); `first` = (F_j, F_k, F_c), `second` = (F_jj, F_kk, F_jk, F_jc, F_kc, F_cc)."""
     f_j, f_k, f_c = first
     f_jj, f_kk, f_jk, f_jc, f_kc, f_cc = second
