@@ -16,6 +16,7 @@ from parmlip.config_tables import (
     PARAMETER_KINDS,
     PARAMETER_SETS,
     TAYLOR_KEYS,
+    TOTAL_OBSERVATIONS,
     Crystal,
     Defect,
     Fit,
@@ -57,6 +58,8 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         for where, table in cells:
             if table is not None:
                 _check_cell(where, table.cell, crystal)
+                if getattr(table, "shape", "conventional") == "orthorhombic" and crystal.lattice != "triangular":
+                    raise ConfigError(f'{where} shape = "orthorhombic": is for [crystal] lattice = "triangular"')
                 for i, defect in enumerate(table.defects):
                     _check_defect(f"{where} defects[{i}]", defect, crystal)
     if reference is not None:
@@ -79,11 +82,34 @@ def check_tables(tables: Mapping[str, Any]) -> None:
             f"[surrogate] cutoff = {show(surrogate.cutoff)}: must be greater than inner_cutoff * r0 = "
             f"{surrogate.r0 * surrogate.inner_cutoff:g}"
         )
+    if surrogate.pair_degree == 0 and surrogate.pair_cutoff != "cutoff":
+        raise ConfigError(f"[surrogate] pair_cutoff = {show(surrogate.pair_cutoff)}: needs pair_degree above 0")
+    if surrogate.pair_degree and surrogate.correlation_order == 1:
+        raise ConfigError(
+            f"[surrogate] pair_degree = {surrogate.pair_degree}: pair functions stand in place of those of order one; "
+            "correlation_order must be above 1"
+        )
+    _check_controlled(tables)
+    _check_match(tables)
+    _check_controlled(tables)
     _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:
         raise ConfigError(
             f"[relax] error_bars = {tables['relax'].error_bars}: must be at most [fit] committee = "
             f"{tables['fit'].committee}"
+        )
+
+
+def _check_match(tables: Mapping[str, Any]) -> None:
+    """Matching conditions compare two laws with site energies on the training cells."""
+    if "match" not in tables["run"].stages:
+        return
+    if tables["surrogate"].kind == "taylor":
+        raise ConfigError('[run] stages: "match" is for a fitted surrogate, not for [surrogate] kind = "taylor"')
+    reference = tables.get("reference")
+    if reference is not None and reference.is_total:
+        raise ConfigError(
+            f'[run] stages: "match" needs a [reference] with site energies, not kind = {show(reference.kind)}'
         )
 
 
@@ -110,9 +136,6 @@ def _check_fit(tables: Mapping[str, Any]) -> None:
         raise ConfigError(f"[fit] {name}: is for a [dataset]; with a [reference] its own is taken")
 
 
-def _check_without_reference(tables: Mapping[str, Any]) -> None:
-    """A data set alone: the surrogate can be relaxed, but there is nothing to relax the lattice or compare with."""
-    asked, crystal = tables["run"].stages, tables.get("crystal")
 def _check_controlled(tables: Mapping[str, Any]) -> None:
     """A controlled surrogate needs site energies of a law, a lattice, and one defect in each training cell."""
     surrogate, crystal = tables["surrogate"], tables.get("crystal")
@@ -138,6 +161,9 @@ def _check_controlled(tables: Mapping[str, Any]) -> None:
                 raise ConfigError(f"[[training]] {i + 1} defects: must be one with {where}, not {len(t.defects)}")
 
 
+def _check_without_reference(tables: Mapping[str, Any]) -> None:
+    """A data set alone: the surrogate can be relaxed, but there is nothing to relax the lattice or compare with."""
+    asked, crystal = tables["run"].stages, tables.get("crystal")
     if "relax" in asked and "reference" in tables["relax"].laws:
         raise ConfigError('[relax] laws: without a [reference] write laws = ["surrogate"]')
     if "build" in asked and crystal is not None and crystal.lattice and isinstance(crystal.lattice_constant, str):
@@ -290,9 +316,10 @@ def _check_total(tables: Mapping[str, Any], reference: Reference) -> None:
     fit, kind = tables["fit"], f'[reference] kind = "{reference.kind}"'
     if fit.constraints:
         raise ConfigError(f"[fit] constraints = {show(fit.constraints)}: {kind} has no second derivatives")
-    for name, weight in plain(fit.weights).items():
-        if name not in ("energy", "force", "virial") and weight > 0.0:
-            raise ConfigError(f"[fit] weights.{name} = {weight:g}: {kind} gives energies, forces and virials only")
+    for name in fit.observed:
+        if name not in TOTAL_OBSERVATIONS:
+            where = f"observations: {name}" if name in fit.observations else f"weights.{name}"
+            raise ConfigError(f"[fit] {where}: {kind} gives only {', '.join(TOTAL_OBSERVATIONS)}")
 
 
 def _check_species(tables: Mapping[str, Any], crystal: Crystal, reference: Reference) -> None:

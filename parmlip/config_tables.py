@@ -9,7 +9,8 @@ from typing import Any, Final, Literal
 
 from parmlip.config_schema import key
 
-STAGE_NAMES: Final = ("build", "reference", "train", "relax", "compare", "report")
+STAGE_NAMES: Final = ("build", "reference", "train", "match", "relax", "compare", "report")
+DEFAULT_STAGES: Final = tuple(name for name in STAGE_NAMES if name != "match")
 # Lattices: number of species slots and of components that move; `crystal.lattices.LATTICES` has the geometry.
 LATTICE_SLOTS: Final = MappingProxyType(
     {"bcc": 1, "fcc": 1, "sc": 1, "diamond": 1, "b2": 2, "hcp": 1, "triangular": 1, "square": 1, "chain": 1}
@@ -53,7 +54,9 @@ KEYS_OF_KIND: Final = MappingProxyType(
 class Run:
     """[run]: what is done and where the results go."""
 
-    stages: tuple[str, ...] = key(STAGE_NAMES, choices=STAGE_NAMES, later=("entropy", "rates", "qmmm"), length=(1, 9))
+    stages: tuple[str, ...] = key(
+        DEFAULT_STAGES, choices=STAGE_NAMES, later=("entropy", "rates", "qmmm"), length=(1, 9)
+    )
     output: str = key("", about="name of the HDF5 file; by default the input's name with .h5")
     seed: int = key(1, least=0)
     threads: int = key(1, least=1, about="threads of the linear algebra libraries on each rank")
@@ -185,6 +188,10 @@ class Training:
     """[[training]]: a small cell that the reference labels, relaxed and then rattled."""
 
     cell: tuple[int, ...] = key(least=1, length=(1, 3), about="conventional cells along each cell vector")
+    shape: str = key(
+        "conventional", choices=("conventional", "orthorhombic"),
+        about="triangular: rhombic cells 1 x 1, or 1 x sqrt(3) with two sites; `at` counts in them",
+    )  # fmt: skip
     defects: tuple[Defect, ...] = ()
     samples: int = key(100, least=1)
     test_samples: int = key(25, least=0)
@@ -273,6 +280,19 @@ class Surrogate:
     transform_power: int = key(2, least=1)
     cutoff_power: int = key(2, least=0)
     inner_power: int = key(2, least=0)
+    pair_degree: int = key(
+        0, least=0, most=40, about="pair functions of each pair of species, in place of order one; 0: none"
+    )
+    pair_cutoff: Literal["cutoff"] | float = key(
+        "cutoff", above=0.0, most=20.0, about="of the pair functions, angstrom"
+    )
+
+    @property
+    def reach(self) -> float:
+        """Largest distance at which sites interact, angstrom."""
+        if self.pair_degree == 0 or isinstance(self.pair_cutoff, str):
+            return self.cutoff
+        return max(self.cutoff, self.pair_cutoff)
 
 
 @dataclass(frozen=True)
@@ -301,6 +321,11 @@ class Weights:
 
 OBSERVATION_NAMES: Final = tuple(Weights.__dataclass_fields__)
 LATTICE_NAMES: Final = OBSERVATION_NAMES[4:]
+# What a law of whole structures can be asked for.
+TOTAL_OBSERVATIONS: Final = (
+    "energy", "force", "virial", "force_derivative_1", "force_derivative_2", "cauchy_born_1", "cauchy_born_2",
+    "cauchy_born_3",
+)  # fmt: skip
 # Chen, Ortner, Wang (2021), QM/MM III, table F.1. W_0 of force mixing is the force on the perfect crystal: zero.
 WEIGHT_PRESETS: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
     {
@@ -366,6 +391,17 @@ class Relax:
 
 
 @dataclass(frozen=True)
+class Match:
+    """[match]: the balls about the training cells over which the stage "match" seeks the surrogate's largest errors."""
+
+    samples: int = key(20, least=1, about="random states of each training cell")
+    ascent_steps: int = key(3, least=0, about="from the worst state towards larger errors; 0: random states alone")
+    radius: Literal["rattle"] | float = key(
+        "rattle", above=0.0, about="largest displacement of a component, angstrom; by default the training cell's own"
+    )
+
+
+@dataclass(frozen=True)
 class Compare:
     """[compare]: norms and the limit beyond which two equilibria are different basins."""
 
@@ -386,7 +422,7 @@ TABLES: Final[Mapping[str, type]] = MappingProxyType(
     {
         "run": Run, "crystal": Crystal, "reference": Reference, "simulation": Simulation, "training": Training,
         "dataset": Dataset,
-        "surrogate": Surrogate, "fit": Fit, "relax": Relax, "compare": Compare, "report": Report,
+        "surrogate": Surrogate, "fit": Fit, "match": Match, "relax": Relax, "compare": Compare, "report": Report,
     }
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from parmlip.config import Defect as DefectInput
 from parmlip.config_schema import show
 from parmlip.config_tables import KEYS_OF_KIND
 from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects
-from parmlip.crystal.lattices import Lattice, lattice_named
+from parmlip.crystal.lattices import ORTHORHOMBIC, Lattice, lattice_named
 from parmlip.crystal.supercell import Supercell, build_supercell, supercell_from_arrays
 from parmlip.errors import ConfigError
 from parmlip.io.atoms import read_structures
@@ -130,8 +130,18 @@ def supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, flo
         periodic = tuple(bool(p) for p in atoms.pbc)
         cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
         return apply_defects(cell, _defects(table.defects, study.crystal))
-    perfect = build_supercell(*of, table.repeats, study.crystal.species)
-    return apply_defects(perfect, _defects(table.defects, study.crystal))
+    return apply_defects(perfect_supercell(study, table, of), _defects(table.defects, study.crystal))
+
+
+def perfect_supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, float]) -> Supercell:
+    """The same without the defects."""
+    return build_supercell(*cell_of(table, of), table.repeats, study.crystal.species)
+
+
+def cell_of(table: Simulation | Training, of: tuple[Lattice, float]) -> tuple[Lattice, float]:
+    """The lattice in the cell that the table repeats."""
+    orthorhombic = isinstance(table, Training) and table.shape == "orthorhombic"
+    return (ORTHORHOMBIC[of[0].name], of[1]) if orthorhombic else of
 
 
 def _defects(inputs: tuple[DefectInput, ...], crystal: Crystal) -> list[Defect]:
@@ -174,11 +184,17 @@ def ace_basis(
             f"[surrogate] inner_cutoff = {surrogate.inner_cutoff:g}: {surrogate.inner_cutoff:g} r0 = "
             f"{surrogate.inner_cutoff * r0:.3f} A must be less than the cutoff {surrogate.cutoff:g} A"
         )
+    pair_cutoff = surrogate.cutoff if isinstance(surrogate.pair_cutoff, str) else surrogate.pair_cutoff
+    if surrogate.pair_degree and nearest >= pair_cutoff:
+        raise ConfigError(
+            f"[surrogate] pair_cutoff = {pair_cutoff:g}: must be greater than the nearest-neighbour distance "
+            f"{nearest:.3f} A"
+        )
     return ACEBasis(
         species=species,
         correlation_order=surrogate.correlation_order,
         total_degree=surrogate.total_degree,
-        cutoff=surrogate.cutoff,
+        cutoff=surrogate.reach,
         r0=r0,
         r_in=surrogate.inner_cutoff * r0,
         p_cut=surrogate.cutoff_power,
@@ -186,12 +202,16 @@ def ace_basis(
         weight_l=surrogate.angular_weight,
         transform_power=surrogate.transform_power,
         dimension=surrogate.dimension,
+        pair_degree=surrogate.pair_degree,
+        pair_cutoff=pair_cutoff,
+        many_body_cutoff=surrogate.cutoff,
     )
 
 
 def defect_centres(study: Study, table: Simulation | Training, of: tuple[Lattice, float]) -> np.ndarray:
     """Positions (n, 3) of the defects of a table, angstrom: lattice sites, or where an interstitial is put."""
-    cell_cc = of[0].cell(of[1])
+    named, constant = cell_of(table, of)
+    cell_cc = named.cell(constant)
     at = [d.position if d.position is not None else d.at for d in table.defects]
     return np.array([_vector(x) for x in at]).reshape(-1, 3) @ cell_cc
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parmlip.config import Defect, Study, Training
-from parmlip.construct import defect_centres, lattice, reference_law, supercell
+from parmlip.construct import cell_of, defect_centres, lattice, reference_law, supercell
 from parmlip.crystal.lattices import Lattice
 from parmlip.errors import ConfigError
 from parmlip.mechanics.bulk import nearest_distance
@@ -98,7 +98,8 @@ def _alike(a: Defect, b: Defect) -> bool:
 
 def domain_length(study: Study, table: Training, of: Crystal) -> float:
     """L of a training cell: the length of its shortest cell vector that moves, angstrom."""
-    cell_cc = of[0].cell(of[1]) * np.array(table.repeats)[:, None]
+    named, constant = cell_of(table, of)
+    cell_cc = named.cell(constant) * np.array(table.repeats)[:, None]
     return float(np.linalg.norm(cell_cc[: of[0].dimension], axis=1).min())
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
-import numpy as np
 from mpi4py import MPI
 
 from parmlip import construct
-from parmlip.config import Study
+from parmlip.config import Study, Surrogate
 from parmlip.fit.dataset_files import counts_by_type, counts_table, nearest_distance, species_of
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.mechanics.energy import MARGIN
@@ -48,14 +48,14 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
                 f"{pairs_per_site(cell, law.cutoff + MARGIN):.0f} pairs a site"
             )
         if "surrogate" in study.relax.laws and study.surrogate.kind == "ace":
-            each = bytes_per_site(study.surrogate, cell, MARGIN, assembled=False)
+            each = bytes_per_site(_ranged(study), cell, MARGIN, assembled=False)
             lines.append(
                 f"surrogate, matrix-free Hessian: {each / 1e3:.1f} kB a site, "
                 f"{each * cell.n_sites / n_ranks / 1e6:.0f} MB on each of {n_ranks} ranks, "
-                f"{pairs_per_site(cell, study.surrogate.cutoff + MARGIN):.0f} pairs a site"
+                f"{pairs_per_site(cell, study.surrogate.reach + MARGIN):.0f} pairs a site"
             )
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        of_law = study.surrogate if isinstance(law, CachedLaw) else law
+        of_law = _ranged(study) if isinstance(law, CachedLaw) else law
         needed = bytes_per_site(of_law, cell, MARGIN, assembled=study.relax.hessian == "assembled") * cell.n_sites
         if needed > memory:
             lines.append(
@@ -65,7 +65,7 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
         sizes = [construct.supercell(study, t, of).n_sites for t in study.training]
         samples = [t.samples + 1 for t in study.training]
         if of is not None:
-            sizes.append(of[0].n_basis * int(np.prod(study.training[0].repeats)))
+            sizes.append(construct.perfect_supercell(study, study.training[0], of).n_sites)
             samples.append(study.fit.homogeneous)
         d, weights = study.crystal.dimensions, study.fit.weights
         rows = sum(
@@ -77,3 +77,8 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
             n_basis = construct.ace_basis(of_point.surrogate, construct.species_of_tables(of_point), of).n_basis
             lines.append(f"fit: {rows} rows, {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
     return lines
+
+
+def _ranged(study: Study) -> Surrogate:
+    """The surrogate with the cutoff of its longest functions."""
+    return replace(study.surrogate, cutoff=study.surrogate.reach)

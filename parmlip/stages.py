@@ -24,7 +24,6 @@ from parmlip.construct_controlled import domain_size
 from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.crystal.nearest import nearest_neighbours
-from parmlip.crystal.supercell import build_supercell
 from parmlip.errors import ConfigError, DataError
 from parmlip.fit import design
 from parmlip.fit.dataset import Dataset, labelled
@@ -50,6 +49,7 @@ from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
 from parmlip.stages_bars import committee_fields, equilibrium_bars
 from parmlip.stages_controlled import equilibria, law_of
+from parmlip.stages_match import matched
 from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
 from parmlip.stages_total import bulk_of_total, equilibrium_of_total, labels, relaxed_positions
 from parmlip.units import GPA_PER_EV_A3
@@ -114,7 +114,7 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         )
     if study.fit.homogeneous and of is not None:
         first = study.training[0]
-        perfect = build_supercell(*of, first.repeats, study.crystal.species)
+        perfect = construct.perfect_supercell(study, first, of)
         training += sample(
             perfect, perfect.positions_ac, study.fit.homogeneous - 1, first.rattle.amplitude, first.rattle.kind,
             name="homogeneous", seed=seed, index=(len(study.training), 0),
@@ -246,6 +246,11 @@ def train_controlled(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     assert of is not None  # the input was checked
     law, fields = equilibria(study, of, comm)
     return {**fields, **_bulk_fields(law, of, study)}
+
+
+def match(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The surrogate's matching conditions with the reference."""
+    return matched(study, results, _crystal(study, results), comm)
 
 
 def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:

@@ -38,6 +38,7 @@ OFFSETS: Final[dict[str, dict[str, Vector]]] = _CUBIC | {
         "crowdion": (0.5, 0.0, 0.0),
     },
     "triangular": {"triangle_centre": (1.0 / 3.0, 1.0 / 3.0, 0.0), "crowdion": (0.5, 0.0, 0.0)},
+    "triangular_orthorhombic": {"triangle_centre": (0.5, 1.0 / 6.0, 0.0), "crowdion": (0.5, 0.0, 0.0)},
     "square": {"square_centre": (0.5, 0.5, 0.0), "crowdion": (0.5, 0.0, 0.0)},
     "chain": {"crowdion": (0.5, 0.0, 0.0)},
 }
@@ -53,6 +54,7 @@ DUMBBELLS: Final[dict[str, dict[str, tuple[Vector, float]]]] = {
     "sc": _ROWS_100 | {"dumbbell_110": ((1.0, 1.0, 0.0), 1.0), "dumbbell_111": ((1.0, 1.0, 1.0), 1.0)},
     "hcp": _ROWS_100 | {"dumbbell_001": ((0.0, 0.0, 1.0), 1.0)},
     "triangular": _ROWS_100,
+    "triangular_orthorhombic": _ROWS_100,
     "square": _ROWS_100 | {"dumbbell_110": ((1.0, 1.0, 0.0), 1.0)},
     "chain": {},
 }

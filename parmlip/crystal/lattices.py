@@ -61,6 +61,9 @@ _DIAMOND: Final = _FCC + [[x + 0.25, y + 0.25, z + 0.25] for x, y, z in _FCC]
 _TRIANGULAR: Final = [[1.0, 0.0, 0.0], [0.5, sqrt(0.75), 0.0], [0.0, 0.0, 1.0]]
 
 
+_ORTHORHOMBIC: Final = [[1.0, 0.0, 0.0], [0.0, sqrt(3.0), 0.0], [0.0, 0.0, 1.0]]
+
+
 def hcp(c_over_a: float = IDEAL_C_OVER_A) -> Lattice:
     """Hexagonal close packing with cell vectors a(1, 0, 0), a(-1/2, sqrt(3)/2, 0), c(0, 0, 1)."""
     if not (np.isfinite(c_over_a) and c_over_a > 0.0):
@@ -82,6 +85,12 @@ LATTICES: Final[dict[str, Lattice]] = {
         _lattice("square", 2, _CUBE, [[0.0, 0.0, 0.0]]),
         _lattice("chain", 1, _CUBE, [[0.0, 0.0, 0.0]]),
     )
+}
+
+
+# The same crystals in orthorhombic cells, for training cells that are nearly square.
+ORTHORHOMBIC: Final[dict[str, Lattice]] = {
+    "triangular": _lattice("triangular_orthorhombic", 2, _ORTHORHOMBIC, [[0.0, 0.0, 0.0], [0.5, 0.5, 0.0]]),
 }
 
 
