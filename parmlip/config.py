@@ -26,6 +26,7 @@ from parmlip.config_tables import (
     Dataset,
     Defect,
     Fit,
+    Match,
     Rattle,
     Reference,
     Relax,
@@ -39,7 +40,7 @@ from parmlip.config_tables import (
 from parmlip.errors import ConfigError
 
 __all__ = [
-    "Compare", "Crystal", "Dataset", "Defect", "Fit", "Point", "Rattle", "Reference", "Relax", "Report", "Run",
+    "Compare", "Crystal", "Dataset", "Defect", "Fit", "Match", "Point", "Rattle", "Reference", "Relax", "Report", "Run",
     "Simulation", "Study", "Surrogate", "Training", "Weights", "load", "loads",
 ]  # fmt: skip
 
@@ -120,6 +121,11 @@ class Study:
     def relax(self) -> Relax:
         """[relax]."""
         return self._table("relax")  # type: ignore[no-any-return]
+
+    @property
+    def match(self) -> Match:
+        """[match]."""
+        return self._table("match")  # type: ignore[no-any-return]
 
     @property
     def compare(self) -> Compare:

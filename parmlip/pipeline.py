@@ -98,6 +98,10 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
                 _by_name("train_controlled"), "train", ("build", "reference"), (*_MODEL, "surrogate"), ("training",)
             )),
         ),
+        "match": Stage(
+            _by_name("match"), "match", ("build", "train"),
+            (*_MODEL, "training", "surrogate", "match", "relax", "compare.neighbours"),
+        ),
         "relax_reference": Stage(
             _by_name("relax_reference"), "relax", ("build", "reference"), (*_MODEL, "simulation", "relax"),
             wanted=lambda study: "reference" in study.relax.laws,

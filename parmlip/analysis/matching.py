@@ -8,13 +8,13 @@ the training set has them, and by ascent: a few steps along the sign of the erro
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from parmlip.analysis.matching_conditions import Condition
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.supercell import Supercell
 from parmlip.errors import GeometryError
@@ -26,32 +26,8 @@ from parmlip.potentials.base import SiteLaw
 
 FloatArray = NDArray[np.float64]
 
-
-@dataclass(frozen=True)
-class BallErrors:
-    """Errors over the states of a ball that were looked at."""
-
-    energy_random: float  # eps^E by random samples, eV
-    energy: float  # eps^E, ascent included
-    energy_rms: float  # eV, over the random samples, per cell
-    force_random: float  # eps^F by random samples, dual norm, eV / angstrom
-    force: float  # eps^F, ascent included
-    force_dual_rms: float  # root mean square of the dual norm over the random samples
-    force_rms: float  # eV / angstrom, per component, over the random samples
-    force_reference: float  # largest dual norm of the reference's own forces: a scale for `force`
-
-
-@dataclass(frozen=True)
-class OperatorError:
-    """A Hessian's error in the operator norm relative to the stencil norm, and the reference's own norm."""
-
-    error: float  # eV / angstrom^2
-    reference: float  # eV / angstrom^2
-
-    @property
-    def relative(self) -> float:
-        """Error over the reference's norm."""
-        return self.error / self.reference
+_PROBES: Final = 8  # random directions of the Hessians' RMSE
+_SEED: Final = 3
 
 
 class CellPair:
@@ -72,48 +48,74 @@ class CellPair:
         self.sites = self.reference.sites
         self.space = StencilSpace(supercell, self.sites, kind)
 
+    def __enter__(self) -> CellPair:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.space.__exit__()
+
     def errors(self, u_nd: FloatArray) -> tuple[float, FloatArray, FloatArray]:
         """E - E~, eV; its gradient by u, and the reference's forces, (n_owned, d), eV / angstrom."""
         e_ref, f_ref = self.reference.difference_and_forces(u_nd)
         e_sur, f_sur = self.surrogate.difference_and_forces(u_nd)
         return e_ref - e_sur, f_sur - f_ref, f_ref
 
-    def hessian_error(self, u_nd: FloatArray) -> OperatorError:
-        """eps^FC at a state: (3.5), or (3.6) for a perfect cell at u = 0."""
+    def hessian_error(self, u_nd: FloatArray) -> Condition:
+        """eps^FC at a state: (3.5), or (3.6) for a perfect cell at u = 0; eV / angstrom^2.
+
+        The RMSE is that of the components of (H - H~) v for random v of +-1: a row's entries add up as squares.
+        """
+        n, d = self.sites.n_sites, self.reference.dimension
+        probes = np.random.default_rng(_SEED).choice([-1.0, 1.0], (_PROBES, n, d))
         with Product(self.reference, u_nd) as h_ref, Product(self.surrogate, u_nd) as h_sur:
-            error = self.space.operator_norm(lambda v_nd: h_ref(v_nd) - h_sur(v_nd))
-            return OperatorError(error, self.space.operator_norm(h_ref))
+
+            def difference(v_nd: FloatArray) -> FloatArray:
+                return h_ref(v_nd) - h_sur(v_nd)
+
+            images = [difference(self.sites.restrict(v_ad)) for v_ad in probes]
+            error = self.space.operator_norm(difference)
+            return Condition(error, self._rms(images), self.space.operator_norm(h_ref))
 
     def ball_errors(
         self, centre_nd: FloatArray, samples: list[FloatArray], half_width: float, n_ascent: int
-    ) -> BallErrors:
-        """Errors at the given displacements `samples`, and at those that ascent within centre +- half_width finds.
+    ) -> tuple[Condition, Condition]:
+        """eps^E, eV, and eps^F, eV / angstrom: of the displacements `samples`, and of those that ascent then finds.
 
-        Ascent starts from the worst sample of each error. A state that a law refuses (sites too close) ends it.
+        Ascent starts from the worst sample of each error and stays within centre +- half_width per component; a state
+        that a law refuses (sites too close) ends it. RMSEs are over the samples: energies of the cell, components of
+        forces.
+
+        Raises
+        ------
+        ValueError
+            There are no samples.
         """
         if not samples:
             raise ValueError("no samples")
-        seen = [self.errors(u_nd) for u_nd in samples]
-        energy_s = np.array([abs(e) for e, _, _ in seen])
-        dual_s = np.array([self.space.dual_norm(g_nd) for _, g_nd, _ in seen])
-        squares = np.array([np.array([np.vdot(g_nd, g_nd), g_nd.size]) for _, g_nd, _ in seen]).sum(axis=0)
-        self.comm.Allreduce(MPI.IN_PLACE, squares, op=MPI.SUM)
-        energy = self._ascend(
-            samples[int(energy_s.argmax())], centre_nd, half_width, n_ascent, self._energy_error, energy_s.max()
+        energies, duals, errors, references, own = [], [], [], [], []
+        for u_nd in samples:
+            error, g_nd, f_nd = self.errors(u_nd)
+            energies.append(abs(error))
+            duals.append(self.space.dual_norm(g_nd))
+            errors.append(g_nd)
+            references.append(self.space.dual_norm(f_nd))
+            own.append(abs(self.reference.difference(u_nd)))
+        energy_s, dual_s = np.array(energies), np.array(duals)
+        rms_energy, rms_force = float(np.sqrt(np.mean(energy_s**2))), self._rms(errors)
+        energy, force = (
+            self._ascend(samples[int(of_s.argmax())], centre_nd, half_width, n_ascent, error, float(of_s.max()))
+            for of_s, error in ((energy_s, self._energy_error), (dual_s, self._force_error))
         )
-        force = self._ascend(
-            samples[int(dual_s.argmax())], centre_nd, half_width, n_ascent, self._force_error, dual_s.max()
+        return (
+            Condition(energy, rms_energy, max(own), float(energy_s.max())),
+            Condition(force, rms_force, max(references), float(dual_s.max())),
         )
-        return BallErrors(
-            energy_random=float(energy_s.max()),
-            energy=energy,
-            energy_rms=float(np.sqrt(np.mean(energy_s**2))),
-            force_random=float(dual_s.max()),
-            force=force,
-            force_dual_rms=float(np.sqrt(np.mean(dual_s**2))),
-            force_rms=float(np.sqrt(squares[0] / squares[1])),
-            force_reference=max(self.space.dual_norm(f_nd) for _, _, f_nd in seen),
-        )
+
+    def _rms(self, fields: list[FloatArray]) -> float:
+        """Root mean square over all components of all fields, of all ranks."""
+        sums = np.array([sum(float(np.vdot(g_nd, g_nd)) for g_nd in fields), sum(g_nd.size for g_nd in fields)])
+        self.comm.Allreduce(MPI.IN_PLACE, sums, op=MPI.SUM)
+        return float(np.sqrt(sums[0] / sums[1]))
 
     def _energy_error(self, u_nd: FloatArray) -> tuple[float, FloatArray]:
         """|E - E~| and its gradient."""
@@ -152,14 +154,16 @@ class CellPair:
 
 def cauchy_born_errors(
     reference: SiteLaw, surrogate: SiteLaw, lattice: Lattice, lattice_constant: float, species: tuple[str, ...]
-) -> dict[int, OperatorError]:
+) -> dict[int, Condition]:
     """eps^V_j, j = 0, 1, 2: Frobenius norms of the error of d^(j+1) W at I and of the reference's own, eV / angstrom^d.
 
-    Of the joint derivatives by strain and inner displacements (see `CauchyBorn`). Local, the same on every rank.
-    Wang, Patel and Ortner (2023), (4.15), (4.16).
+    Of the joint derivatives by strain and inner displacements (see `CauchyBorn`); the RMSE is over the components.
+    Local, the same on every rank. Wang, Patel and Ortner (2023), (4.15), (4.16).
     """
     ref, sur = (CauchyBorn(law, lattice, lattice_constant, species) for law in (reference, surrogate))
     tensors = [(ref.first(), sur.first()), (ref.second(), sur.second()), (ref.third(), sur.third())]
-    return {
-        j: OperatorError(float(np.linalg.norm(a - b)), float(np.linalg.norm(a))) for j, (a, b) in enumerate(tensors)
-    }
+    found = {}
+    for j, (a, b) in enumerate(tensors):
+        error = float(np.linalg.norm(a - b))
+        found[j] = Condition(error, error / float(np.sqrt(a.size)), float(np.linalg.norm(a)))
+    return found

@@ -67,7 +67,8 @@ class MatchingConditions:
         head = f"{'condition':<20} {'error':>10} {'RMSE':>10} {'relative':>10}  unit"
         rows = []
         for name, c in self.items():
-            relative = f"{c.error / c.reference:10.2e}" if c.reference > 0.0 else f"{'-':>10}"
+            # a reference at equilibrium has no stress but for rounding
+            relative = f"{c.error / c.reference:10.2e}" if c.reference > 1e-9 else f"{'-':>10}"
             about, unit = MEANING[name]
             rows.append(f"{name:<20} {c.error:10.3e} {c.rmse:10.3e} {relative}  {unit.format(d=dimension)}  {about}")
         return [head, *rows]

@@ -1,0 +1,104 @@
+"""The stage match: the surrogate's matching conditions on every training cell and on the perfect crystal."""
+
+from __future__ import annotations
+
+import logging
+from typing import Literal
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from parmlip import construct
+from parmlip.analysis.matching import CellPair, cauchy_born_errors
+from parmlip.analysis.matching_conditions import MEANING, MatchingConditions
+from parmlip.config import Study, Training
+from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.supercell import Supercell, build_supercell
+from parmlip.fit.sampling import rattled
+from parmlip.io.hdf5 import Field
+from parmlip.io.results import Results
+from parmlip.mechanics.relax import relax
+from parmlip.parallel.logs import timed
+from parmlip.potentials.base import SiteLaw
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, Field]
+Kind = Literal["voronoi", "nearest"]
+
+_STREAM = 2  # of the random numbers; 0 and 1 are those of training and test samples
+
+
+def matched(study: Study, results: Results, of: tuple[Lattice, float] | None, comm: MPI.Comm) -> Fields:
+    """Matching conditions, the worst of all training cells and each cell's own. Collective on ``comm``."""
+    laws = construct.reference_law(study), construct.surrogate_law(results)
+    by_cell = {t.name: _of_cell(study, number, t, of, laws, comm) for number, t in enumerate(study.training)}
+    worst = MatchingConditions()
+    for found in by_cell.values():
+        worst = worst.worst(found)
+    if of is not None:
+        worst = worst.worst(_of_crystal(study, of, laws, comm))
+    d = study.crystal.dimensions
+    for line in worst.lines(d):
+        logger.info("    %s", line)
+    return {
+        **_fields(worst, d),
+        "cells": Field({name: _fields(found, d) for name, found in by_cell.items()}, about="of each training cell"),
+    }
+
+
+def _of_cell(
+    study: Study, number: int, block: Training, of: tuple[Lattice, float] | None, laws: tuple[SiteLaw, SiteLaw],
+    comm: MPI.Comm,
+) -> MatchingConditions:  # fmt: skip
+    """eps^E, eps^F and eps^FC of one training cell."""
+    match, cell = study.match, construct.supercell(study, block, of)
+    h = block.rattle.half_width if isinstance(match.radius, str) else match.radius
+    with CellPair(*laws, cell, _kind(study), comm=comm) as pair:
+        centre_nd = np.zeros((pair.sites.n_owned, cell.dimension))
+        if block.relax:
+            centre_nd = relax(pair.reference, centre_nd, study.relax, what=f"training cell {block.name}").u_nd
+        samples = [centre_nd + pair.sites.restrict(_rattle(study, cell, h, number, i)) for i in range(match.samples)]
+        with timed("matching: ball"):
+            energy, force = pair.ball_errors(centre_nd, samples, h, match.ascent_steps)
+        with timed("matching: Hessians"):
+            constants = pair.hessian_error(centre_nd)
+    return MatchingConditions(energy=energy, force_dual=force, force_constants=constants)
+
+
+def _rattle(study: Study, cell: Supercell, half_width: float, number: int, i: int) -> NDArray[np.float64]:
+    """Displacements of all sites from the centre of the ball, the same on every rank."""
+    zero_ac = np.zeros((cell.n_sites, 3))
+    index = (number, _STREAM, i)
+    moved = rattled(zero_ac, half_width, "uniform", seed=study.run.seed, index=index, dimension=cell.dimension)
+    return moved[:, : cell.dimension]
+
+
+def _of_crystal(
+    study: Study, of: tuple[Lattice, float], laws: tuple[SiteLaw, SiteLaw], comm: MPI.Comm
+) -> MatchingConditions:
+    """eps^FC_hom, in the largest training cell without its defects, and eps^V_j."""
+    repeats = max((t.repeats for t in study.training), key=lambda r: int(np.prod(r)))
+    cell = build_supercell(*of, repeats, study.crystal.species)
+    with CellPair(*laws, cell, _kind(study), comm=comm) as pair, timed("matching: Hessians"):
+        constants = pair.hessian_error(np.zeros((pair.sites.n_owned, cell.dimension)))
+    virial = cauchy_born_errors(*laws, *of, study.crystal.species)
+    return MatchingConditions(force_constants_hom=constants, virial_0=virial[0], virial_1=virial[1], virial_2=virial[2])
+
+
+def _kind(study: Study) -> Kind:
+    return "voronoi" if study.compare.neighbours == "voronoi" else "nearest"
+
+
+def _fields(found: MatchingConditions, d: int) -> Fields:
+    fields: Fields = {}
+    for name, c in found.items():
+        about, unit = MEANING[name]
+        unit, short = unit.format(d=d), name.removesuffix("_dual")
+        fields[f"{short}_error"] = Field(c.error, unit, about)
+        fields[f"{short}_rmse"] = Field(c.rmse, unit)
+        fields[f"{short}_reference"] = Field(c.reference, unit, "the same norm of the reference's own quantity")
+        if c.random is not None:
+            fields[f"{short}_random"] = Field(c.random, unit, "by random samples alone")
+    return fields
