@@ -139,7 +139,7 @@ BAD_VALUES = [
     ("surrogate.total_degree=10", "[sweep] gives its values; write --set sweep.surrogate.total_degree=[10], or"),
     ("surrogate.total_degree=[8, 6]", "[surrogate] total_degree = [8, 6]: must be one number, or one for each of"),
     ("surrogate.dimension=1", "[surrogate] dimension = 1: must be at least 2"),
-    ("sweep.surrogate.degree=[8]", "[sweep] point 0: [surrogate] unknown key 'degree'; did you mean 'total_degree'?"),
+    ("sweep.surrogate.otal_degree=[8]", "point 0: [surrogate] unknown key 'otal_degree'; did you mean 'total_degree'?"),
     ("sweep.run.seed=[1, 2]", "[sweep] run.seed: no table to sweep"),
     ("relax", "--set relax: must be table.key=value"),
     ("relax=3", "--set relax=3: must be table.key=value"),

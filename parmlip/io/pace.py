@@ -41,9 +41,15 @@ def write_yace(path: Path, law: ACE) -> dict[str, Any]:
     Raises
     ------
     DataError
-        A file cannot be written, or the independent reader finds other energies or forces in it than the law's.
+        A file cannot be written, or the independent reader finds other energies or forces in it than the law's; or
+        the law has what the format cannot hold.
     """
     path = Path(path)
+    if law.basis.pair_degree:
+        raise DataError(
+            f"{path}: the law has pair functions (pair_degree = {law.basis.pair_degree}), but a .yace file holds one "
+            "set of radial functions for each pair of species; fit with pair_degree = 0 to export"
+        )
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_text("".join(f"{line}\n" for line in _lines(law)), encoding="utf-8")

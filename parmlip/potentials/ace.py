@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ from parmlip.potentials.kernels.ace_pairs import OneParticleTables
 from parmlip.potentials.kernels.ace_products import FunctionTables
 from parmlip.potentials.kernels.ace_sites import basis_values, design_rows, energies_and_gradients, site_hessians
 
+# In units of r0. Pair functions go on below this distance, but are orthonormal above it, about where atoms are: from
+# r_in = r0 / 2 on, where there are none, twelve of them had coefficients of 2e8 in place of 1e2 eV (W).
+PAIR_INNER: Final = 0.8
+
 
 @dataclass(frozen=True)
 class ACEBasis:
@@ -28,8 +32,12 @@ class ACEBasis:
 
     Index of a basis function: blocks by the species of the centre; within a block the one-body function (if asked for),
     then by correlation order, then by the sorted tuple of slots (n, l, z), then by the coupling
-    (`ace_coupling.build_couplings`).
+    (`ace_coupling.build_couplings`); last the pair functions (if asked for) by (n, z).
     A site has values only in the block of its own species.
+
+    Pair functions stand in place of those of order one, which they would nearly repeat: sums over neighbours of radial
+    functions of their own, of another cutoff and with no inner end, so that they do not vanish where atoms are pressed
+    together.
 
     References
     ----------
@@ -39,7 +47,7 @@ class ACEBasis:
     species: tuple[str, ...]
     correlation_order: int  # 1 to 4
     total_degree: float | tuple[float, ...]  # sum over factors of n + weight_l l is at most this; or one for each order
-    cutoff: float  # angstrom
+    cutoff: float  # angstrom, largest distance at which sites interact
     r0: float  # angstrom, length of the radial transform: about the nearest-neighbour distance
     r_in: float = -1.0  # angstrom, inner end of the radial functions; negative: r0 / 2
     p_cut: int = 2
@@ -48,6 +56,9 @@ class ACEBasis:
     one_body: bool = False
     transform_power: int = 2
     dimension: int = 3  # 2: only |m| = l, invariant under rotations about z alone (`ace_coupling.planar_invariants`)
+    pair_degree: int = 0  # pair functions of each pair of species
+    pair_cutoff: float = 0.0  # angstrom, 0: `cutoff`; the larger of this and the next is `cutoff`
+    many_body_cutoff: float = 0.0  # angstrom, 0: `cutoff`
 
     def __post_init__(self) -> None:
         """Refuse impossible parameters; set the default of r_in."""
@@ -70,7 +81,16 @@ class ACEBasis:
             raise ConfigError(f"ace: weight_l = {self.weight_l} must be positive")
         if self.r_in < 0.0:
             object.__setattr__(self, "r_in", 0.5 * self.r0)
-        _ = self.radial
+        if self.pair_degree < 0:
+            raise ConfigError(f"ace: pair_degree = {self.pair_degree} must be at least 0")
+        if self.pair_degree and self.correlation_order == 1:
+            raise ConfigError(
+                "ace: pair functions stand in place of those of order one: correlation_order must be above 1"
+            )
+        reach = [self.many_body_cutoff or self.cutoff, *([self.pair_cutoff or self.cutoff] if self.pair_degree else [])]
+        if max(reach) != self.cutoff:
+            raise ConfigError(f"ace: cutoff = {self.cutoff} must be {max(reach)}, the larger of those of its functions")
+        _ = self.radial, self.pairs
 
     @property
     def degrees(self) -> tuple[float, ...]:
@@ -87,23 +107,42 @@ class ACEBasis:
     @property
     def n_block(self) -> int:
         """Number of basis functions of one centre species."""
-        return len(self.couplings.slots_k) + int(self.one_body)
+        return len(self.couplings.slots_k) + int(self.one_body) + self.n_pair
+
+    @property
+    def n_pair(self) -> int:
+        """Number of pair functions of one centre species."""
+        return self.pair_degree * len(self.species)
+
+    @cached_property
+    def pairs(self) -> ACEBasis | None:
+        """The pair functions as a basis of its own, of order one; None if there are none."""
+        if not self.pair_degree:
+            return None
+        cutoff = self.pair_cutoff or self.cutoff
+        inner = min(max(self.r_in, PAIR_INNER * self.r0), PAIR_INNER * cutoff)
+        return ACEBasis(
+            self.species, 1, self.pair_degree, cutoff, self.r0, inner, self.p_cut, 0,
+            transform_power=self.transform_power,
+        )  # fmt: skip
 
     @cached_property
     def couplings(self) -> Couplings:
         """The invariants, the same for every centre species."""
-        return cached_couplings(len(self.species), self.degrees, self.weight_l, self.dimension)
+        degrees = (0.0, *self.degrees[1:]) if self.pair_degree else self.degrees
+        return cached_couplings(len(self.species), degrees, self.weight_l, self.dimension)
 
     @cached_property
     def radial(self) -> Radial:
         """The radial functions, the same for every pair of species."""
         n_max = int(max(self.degrees) + 1e-9)
-        return Radial(n_max, self.cutoff, self.r0, self.r_in, self.p_cut, self.p_in, self.transform_power)
+        cutoff = self.many_body_cutoff or self.cutoff
+        return Radial(n_max, cutoff, self.r0, self.r_in, self.p_cut, self.p_in, self.transform_power)
 
     @cached_property
     def order_k(self) -> IntArray:
         """Correlation order of every basis function, 0 for one-body, shape (n_basis,)."""
-        orders = [0] * int(self.one_body) + [len(slots) for slots in self.couplings.slots_k]
+        orders = [0] * int(self.one_body) + [len(slots) for slots in self.couplings.slots_k] + [1] * self.n_pair
         return np.tile(np.array(orders, np.int64), len(self.species))
 
     def smoothness(self, power: float = 4.0, weight: float | None = None) -> FloatArray:
@@ -114,6 +153,8 @@ class ACEBasis:
         w = self.weight_l if weight is None else weight
         rough = [1.0] * int(self.one_body)
         rough += [sum(n**power + w * ell**power for n, ell, _ in slots) for slots in self.couplings.slots_k]
+        if self.pairs is not None:
+            rough += self.pairs.smoothness(power)[: self.n_pair].tolist()
         return np.tile(np.array(rough), len(self.species))
 
     @cached_property
@@ -124,7 +165,7 @@ class ACEBasis:
         inner = self.r_in if self.p_in > 0 else 0.0
         index, coefficient = harmonics.gradient
         return OneParticleTables(
-            limits=np.array([self.cutoff, inner, self.r0, *radial.ends]),
+            limits=np.array([radial.cutoff, inner, self.r0, *radial.ends]),
             powers=np.array([self.transform_power, self.p_cut, self.p_in], np.int64),
             recursion_nk=np.ascontiguousarray(radial.recursion_nk[: one_particle.n_max_l.max()]),
             n_species=len(self.species),
@@ -153,7 +194,14 @@ class ACEBasis:
         values: FloatArray = basis_values(
             tables, functions, int(self.one_body), e.first_n, e.r_pc, e.species_n, e.species_p
         )
+        if self.pairs is not None:
+            values = np.ascontiguousarray(self._joined(values.T, self.pairs.site_values(e).T).T)
         return values
+
+    def _joined(self, many_k: FloatArray, pair_k: FloatArray) -> FloatArray:
+        """The functions' values, first axis, with the pair functions at the end of each block."""
+        blocks = [of_k.reshape(len(self.species), -1, *of_k.shape[1:]) for of_k in (many_k, pair_k)]
+        return np.concatenate(blocks, axis=1).reshape(self.n_basis, *many_k.shape[1:])
 
     def design(
         self, environments: Environments, site_p: IntArray, n_sites: int
@@ -190,6 +238,10 @@ class ACEBasis:
             site_p,
             n_sites,
         )
+        if self.pairs is not None:
+            pair_k, pair_nck, pair_vk = self.pairs.design(environments, site_p, n_sites)
+            energy_k, virial_kv = self._joined(energy_k, pair_k), self._joined(virial_kv, pair_vk.T)
+            force_knc = self._joined(force_knc, pair_nck.transpose(2, 0, 1))
         return energy_k, force_knc.transpose(1, 2, 0), virial_kv.T
 
     def parameters(self) -> dict[str, Any]:
@@ -201,7 +253,8 @@ class ACEBasis:
     def from_parameters(cls, parameters: Mapping[str, Any]) -> ACEBasis:
         """The basis that gave `parameters`."""
         known = {f.name for f in fields(cls)}
-        if set(parameters) | {"dimension"} != known:  # files of the first versions have no dimension
+        later = {"dimension", "pair_degree", "pair_cutoff", "many_body_cutoff"}  # not in files of earlier versions
+        if set(parameters) | later != known:
             raise DataError(f"ace: stored parameters {sorted(set(parameters) ^ known)} are unknown or missing")
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
         if isinstance(plain["total_degree"], (list, tuple, np.ndarray)):
@@ -253,11 +306,19 @@ class ACE:
         The quadratic ones also in the order of `ProductTables.partner_s`, each twice.
         """
         blocks = self.coefficients.reshape(len(self.species), self.basis.n_block)
-        skipped = int(self.basis.one_body)
+        skipped, end = int(self.basis.one_body), self.basis.n_block - self.basis.n_pair
         constant = blocks[:, 0].copy() if skipped else np.zeros(len(self.species))
-        folded = [self.basis.products.fold(block[skipped:]) for block in blocks]
+        folded = [self.basis.products.fold(block[skipped:end]) for block in blocks]
         linear, quadratic = np.array([first for first, _ in folded]), np.array([q for _, q in folded])
         return constant, linear, quadratic, np.ascontiguousarray(quadratic[:, self.basis.products.tables.term_s])
+
+    @cached_property
+    def _pair_law(self) -> ACE | None:
+        """The pair functions with their coefficients; None if there are none."""
+        if self.basis.pairs is None:
+            return None
+        blocks = self.coefficients.reshape(len(self.species), self.basis.n_block)
+        return ACE(self.basis.pairs, blocks[:, -self.basis.n_pair :].ravel())
 
     def site_energies(self, environments: Environments) -> FloatArray:
         """Site energies V_n, shape (n,), eV."""
@@ -281,6 +342,9 @@ class ACE:
             e.species_p,
             with_gradients,
         )
+        if self._pair_law is not None:
+            pair_n, pair_pc = self._pair_law._evaluate(e, with_gradients)
+            value_n, g_pc = value_n + pair_n, g_pc + pair_pc
         return value_n, g_pc
 
     def hessian_blocks(self, environments: Environments, site_p: IntArray, pattern: BlockPattern) -> FloatArray:
@@ -304,6 +368,8 @@ class ACE:
         )
         if failed >= 0:
             raise ValueError(f"the block pattern lacks blocks of centre {failed}")
+        if self._pair_law is not None:
+            blocks += self._pair_law.hessian_blocks(environments, site_p, pattern)
         return blocks
 
     def linearised(self, environments: Environments) -> Callable[[FloatArray], FloatArray]:
