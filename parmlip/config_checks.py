@@ -91,7 +91,6 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         )
     _check_controlled(tables)
     _check_match(tables)
-    _check_controlled(tables)
     _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:
         raise ConfigError(
