@@ -52,8 +52,8 @@ def lattice_labels(study: Study, law: SiteLaw, of: tuple[Lattice, float] | None,
     names = tuple(name for name in observed_names(study) if name in LATTICE_NAMES)
     if not names or of is None:
         return {}
-    cutoffs = [p.study.surrogate.cutoff for p in study.points()]
-    radius = max(law.cutoff, study.surrogate.cutoff, *cutoffs) * (1.0 + 1e-9)
+    cutoffs = [p.study.surrogate.reach for p in study.points()]
+    radius = max(law.cutoff, study.surrogate.reach, *cutoffs) * (1.0 + 1e-9)
     asked = lattice_observations(names, Crystal(*of, study.crystal.species), radius, study.fit.decay)
     values = lattice_values(law, asked, comm=comm)
     logger.info("lattice: %s", ", ".join(f"{len(v)} of {name}" for name, v in values.items()))
