@@ -120,7 +120,7 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             name="homogeneous", seed=seed, index=(len(study.training), 0),
         )  # fmt: skip
     of_training = labels(study, law, training, "training labels", comm, probes=probes_of(study))
-    rows = {} if isinstance(law, CachedLaw) else lattice_labels(study, law, of, comm)
+    rows = lattice_labels(study, law, of, comm)
     fields = {"training": Field(of_training.packed()), **rows}
     if test:
         fields["test"] = Field(labels(study, law, test, "test labels", comm).packed())

@@ -19,7 +19,10 @@ from parmlip.fit.lattice_design import lattice_factors, lattice_values
 from parmlip.fit.lattice_observations import lattice_observations
 from parmlip.fit.observations import Probes
 from parmlip.fit.patches import Crystal
+from parmlip.fit.total_labels import group_size
+from parmlip.fit.total_lattice import periodic_observations, total_lattice_labels
 from parmlip.io.hdf5 import Field
+from parmlip.io.reference_cache import CachedLaw
 from parmlip.io.results import Results
 from parmlip.numerics.regression import Constraints, Regression
 from parmlip.potentials.ace import ACEBasis
@@ -47,11 +50,21 @@ def probes_of(study: Study) -> dict[str, Probes]:
     }
 
 
-def lattice_labels(study: Study, law: SiteLaw, of: tuple[Lattice, float] | None, comm: MPI.Comm) -> Fields:
+def lattice_labels(study: Study, law: SiteLaw | CachedLaw, of: tuple[Lattice, float] | None, comm: MPI.Comm) -> Fields:
     """The law's derivatives on its perfect crystal, as far as they are observed. Collective on ``comm``."""
     names = tuple(name for name in observed_names(study) if name in LATTICE_NAMES)
     if not names or of is None:
         return {}
+    if isinstance(law, CachedLaw):
+        crystal, repeats = Crystal(*of, study.crystal.species), construct.affordable_repeats(study)
+        labels = total_lattice_labels(
+            law, periodic_observations(names, crystal, repeats, study.fit.decay), crystal, repeats, comm=comm,
+            ranks_per_group=group_size(law, study.reference.ranks_per_calculator, comm.size),
+        )  # fmt: skip
+        return {
+            "lattice": Field(labels.values, about="derivatives on the perfect crystal, by observation"),
+            "lattice_errors": Field(labels.errors, about="largest errors of the differences, by observation"),
+        }
     cutoffs = [p.study.surrogate.reach for p in study.points()]
     radius = max(law.cutoff, study.surrogate.reach, *cutoffs) * (1.0 + 1e-9)
     asked = lattice_observations(names, Crystal(*of, study.crystal.species), radius, study.fit.decay)
@@ -85,8 +98,13 @@ def all_factors(
                 raise ConfigError(f'[fit] weights.{name}: is not labelled; name "{name}" in [fit] observations')
         if of is None:
             raise ConfigError(f"[fit] weights.{on_lattice[0]}: needs [crystal] lattice")
-        radius = float(results.read("label", "lattice_radius"))
-        asked = lattice_observations(on_lattice, Crystal(*of, study.crystal.species), radius, study.fit.decay)
+        crystal, gamma = Crystal(*of, study.crystal.species), study.fit.decay
+        if study.reference.is_total:
+            asked = periodic_observations(on_lattice, crystal, construct.affordable_repeats(study), gamma)
+        else:
+            asked = dict(
+                lattice_observations(on_lattice, crystal, float(results.read("label", "lattice_radius")), gamma)
+            )
         factors |= lattice_factors(basis, asked, {n: np.asarray(values[n]) for n in on_lattice}, comm=results.comm)
     return factors
 

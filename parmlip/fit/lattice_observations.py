@@ -125,7 +125,7 @@ class SiteEnergyDerivative:
         tuples, scale_t = self._orbits
         prefix = self._prefixes[part]
         mine = (tuples[:, :-1] == prefix).all(axis=1)
-        return _tuple_rows(self.patch, tangent, cutoff, self.crystal.lattice.dimension, prefix, tuples[mine, -1],
+        return tuple_rows(self.patch, tangent, cutoff, self.crystal.lattice.dimension, prefix, tuples[mine, -1],
                            scale_t[mine])  # fmt: skip
 
 
@@ -203,11 +203,11 @@ class ForceDerivative:
             return -self._probed(tangent_of(self.patch), cutoff, part)
         tuples, scale_t = self._orbits
         if self.order == 1:
-            return -_tuple_rows(self.patch, tangent_of(self.patch), cutoff, d, [0], tuples[:, 0], scale_t)
+            return -tuple_rows(self.patch, tangent_of(self.patch), cutoff, d, [0], tuples[:, 0], scale_t)
         moved = np.unique(tuples[:, 0])[part]
         mine = tuples[:, 0] == moved
         patch, new_a = self.patch.only(self.patch.seen_na[:, moved])  # others do not feel it
-        return -_tuple_rows(patch, tangent_of(patch), cutoff, d, new_a[[0, moved]], new_a[tuples[mine, 1]],
+        return -tuple_rows(patch, tangent_of(patch), cutoff, d, new_a[[0, moved]], new_a[tuples[mine, 1]],
                             scale_t[mine])  # fmt: skip
 
     def _probed(self, tangent: Tangent, cutoff: float, part: int) -> RealArray:
@@ -254,20 +254,20 @@ class CauchyBornDerivative:
 
     def n_rows(self, part: int) -> int:
         """Number of observations of a part."""
-        return len(_sorted_tuples(self._n, self.order, None if self.order < 3 else part)[0])
+        return len(sorted_tuples(self._n, self.order, None if self.order < 3 else part)[0])
 
     def values(self, law: SiteLaw, part: int | None = None) -> RealArray:
         """(n_observations,)."""
         c = self.crystal
         density = CauchyBorn(law, c.lattice, c.lattice_constant, c.species)
         if self.order < 3:
-            index, scale_o = _sorted_tuples(self._n, self.order)
+            index, scale_o = sorted_tuples(self._n, self.order)
             return np.asarray((density.first, density.second)[self.order - 1]()[tuple(index.T)] * scale_o)
         if self.order == 3 and part is None:
             third = density.third()
         blocks = []
         for last in range(self._n) if part is None else [part]:
-            index, scale_o = _sorted_tuples(self._n, self.order, last)
+            index, scale_o = sorted_tuples(self._n, self.order, last)
             if self.order == 3:
                 tensor = third[..., last] if part is None else density.third_along(last)
             else:
@@ -290,13 +290,13 @@ class CauchyBornDerivative:
             return np.asarray(np.tensordot(direction_xpc, gradient, 2) / density.volume)
 
         def third(r_pc: RealArray, last: int) -> RealArray:
-            """Components (x, y, last) with x <= y <= last, in the order of `_sorted_tuples`."""
+            """Components (x, y, last) with x <= y <= last, in the order of `sorted_tuples`."""
             by_y = [along(slopes, r_pc, direction_xpc[y], [direction_xpc[last]], basis.cutoff)[: y + 1]
                     for y in range(last + 1)]  # fmt: skip
             return np.array([by_y[y][x] for x in range(last + 1) for y in range(x, last + 1)])
 
         def one(p: int) -> RealArray:
-            index, scale_o = _sorted_tuples(self._n, self.order, p if self.order > 2 else None)
+            index, scale_o = sorted_tuples(self._n, self.order, p if self.order > 2 else None)
             if self.order == 1:
                 found = slopes(e.r_pc)
             elif self.order == 2:
@@ -305,6 +305,7 @@ class CauchyBornDerivative:
             elif self.order == 3:
                 found = third(e.r_pc, p)
             else:  # as `CauchyBorn.fourth_along` does
+
                 def all_of(r_pc: RealArray) -> RealArray:
                     return np.concatenate([third(r_pc, z) for z in range(p + 1)])
 
@@ -313,7 +314,7 @@ class CauchyBornDerivative:
                     (all_of(e.r_pc + h * dr_pc) - all_of(e.r_pc - h * dr_pc)) / (2.0 * h)
                     for h in (FOURTH_STEP, FOURTH_STEP / 2)
                 )
-                by_z = np.concatenate([_sorted_tuples(self._n, 3, z)[0] for z in range(p + 1)])
+                by_z = np.concatenate([sorted_tuples(self._n, 3, z)[0] for z in range(p + 1)])
                 place = {tuple(t): i for i, t in enumerate(by_z.tolist())}
                 found = ((4.0 * fine - coarse) / 3.0)[[place[tuple(t)] for t in index[:, :3].tolist()]]
             return np.asarray(found * scale_o[:, None])
@@ -348,7 +349,7 @@ def lattice_observations(
     return found
 
 
-def _tuple_rows(
+def tuple_rows(
     patch: Patch, tangent: Tangent, cutoff: float, d: int, prefix: IntArray | list[int], last: IntArray,
     scale_t: RealArray,
 ) -> RealArray:  # fmt: skip
@@ -372,7 +373,7 @@ def _scales(patch: Patch, tuples: IntArray, counts: IntArray, gamma: float) -> R
     return np.asarray(np.sqrt(counts) * np.exp(2.0 * gamma * distance_t))
 
 
-def _sorted_tuples(n: int, order: int, last: int | None = None) -> tuple[IntArray, RealArray]:
+def sorted_tuples(n: int, order: int, last: int | None = None) -> tuple[IntArray, RealArray]:
     """Tuples in rising order (that end in `last`), and the square root of how many orderings each has."""
     if last is None:
         tuples = list(combinations_with_replacement(range(n), order))
