@@ -1,19 +1,20 @@
 """Results of a dear law, kept in HDF5 by structure: a run that was killed loses at most what was in flight.
 
 A result is first a small file of its own in `NAME.cache.h5.new/`, written aside, synchronised and renamed, so that
-several processes can add results at once and none of them can be torn. `merge` gathers these files into the one file
-`NAME.cache.h5`. All functions are local.
+several processes, also of several runs, can add results at once and none of them can be torn. `merge` gathers these
+files into the one file `NAME.cache.h5` and takes away no others. All functions are local.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from parmlip.potentials.total import Evaluated, TotalLaw
 logger = logging.getLogger(__name__)
 RealArray = NDArray[np.float64]
 _FORMAT: Final = "parmlip reference cache 1"
+_ATTEMPTS: Final = 20  # to write a small file, whose directory another run's `merge` may take away
 
 
 class ReferenceCache:
@@ -86,7 +88,15 @@ class ReferenceCache:
         DataError
             The file cannot be written.
         """
-        target = self.fresh / f"{digest}.h5"
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                self._write(digest, result)
+                return
+            except OSError as error:
+                if not isinstance(error, FileNotFoundError) or attempt == _ATTEMPTS:
+                    raise DataError(f"cannot keep a result of the reference in {self.fresh}: {error}") from error
+
+    def _write(self, digest: str, result: Evaluated) -> None:
         part = self.fresh / f".{digest}.{os.getpid()}.part"
         try:
             self.fresh.mkdir(exist_ok=True)
@@ -101,18 +111,42 @@ class ReferenceCache:
                     group["site_energies"] = result.site_energies_a
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
-            os.replace(part, target)
-        except OSError as error:
+            os.replace(part, self.fresh / f"{digest}.h5")
+        except OSError:
             with contextlib.suppress(OSError):
                 part.unlink()
-            raise DataError(f"cannot keep a result of the reference in {self.fresh}: {error}") from error
+            raise
 
     def merge(self) -> int:
-        """Gather the small files into the one file; how many there were. One process alone may do this.
+        """Gather the small files into the one file; how many there were, 0 if another run is at it in this moment.
 
         The file is changed in a copy that then takes its place. A file that cannot be read is put aside as
         `NAME.torn` with a warning; a small file that cannot be read is dropped with one.
         """
+        with self._alone() as alone:
+            return self._merge() if alone else 0
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[bool]:
+        """Whether no other process merges; the lock goes with the process that has it, however that ends."""
+        try:
+            directory = os.open(self.path.parent, os.O_RDONLY)
+        except OSError:
+            yield True  # what is wrong is told where the file is written
+            return
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            alone = True
+        except BlockingIOError:
+            alone = False
+        except OSError:  # a file system without locks
+            alone = True
+        try:
+            yield alone
+        finally:
+            os.close(directory)
+
+    def _merge(self) -> int:
         files = sorted(self.fresh.glob("*.h5")) if self.fresh.is_dir() else []
         if self.path.exists() and not _readable(self.path):
             torn = self.path.with_name(self.path.name + ".torn")
@@ -134,7 +168,11 @@ class ReferenceCache:
                 raise DataError(f"cannot write the cache {self.path}: {error}") from error
             finally:
                 part.unlink(missing_ok=True)
-        shutil.rmtree(self.fresh, ignore_errors=True)  # with what a killed process left half written
+        # What other processes have added since stays; what is half written is of killed ones (or is written again).
+        for path in (*files, *self.fresh.glob(".*.part")):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.fresh.rmdir()
         return len(files)
 
 

@@ -1,10 +1,14 @@
 """Kept results: found again to the bit, only for the same law and structure, and no torn file is believed."""
 
+import os
+import shutil
+
 import h5py
 import numpy as np
 import pytest
 
 from parmlip.errors import DataError
+from parmlip.io import reference_cache
 from parmlip.io.reference_cache import CachedLaw, ReferenceCache
 from parmlip.potentials.total import Evaluated
 
@@ -88,6 +92,45 @@ def test_torn_small_file_is_made_anew(cache):
     cache.merge()
     assert cache.read(cache.digest(*CELL)) is None
     assert not cache.fresh.exists()
+
+
+def test_what_another_run_adds_during_a_merge_is_kept(cache, monkeypatch):
+    law, (cell, periodic, positions, symbols) = CachedLaw(Counting(), cache), CELL
+    law.evaluate(*CELL)
+    later = (cell, periodic, positions + 0.25, symbols)
+    take = reference_cache._take
+
+    def interrupted(path, into):
+        law.evaluate(*later)
+        take(path, into)
+
+    monkeypatch.setattr(reference_cache, "_take", interrupted)
+    assert cache.merge() == 1
+    assert len(cache.known([cache.digest(*CELL), cache.digest(*later)])) == 2
+
+
+def test_result_is_kept_though_another_run_takes_the_directory_away_under_its_writer(cache, monkeypatch):
+    taken, replace = [], os.replace
+
+    def taken_away(part, target):
+        if not taken:
+            taken.append(part)
+            shutil.rmtree(cache.fresh)
+        replace(part, target)
+
+    monkeypatch.setattr(os, "replace", taken_away)
+    CachedLaw(Counting(), cache).evaluate(*CELL)
+    assert taken
+    assert cache.read(cache.digest(*CELL)) is not None
+
+
+def test_only_one_of_two_runs_merges(cache):
+    CachedLaw(Counting(), cache).evaluate(*CELL)
+    with cache._alone() as alone:
+        assert alone
+        assert ReferenceCache(cache.path, {}).merge() == 0
+        assert cache.read(cache.digest(*CELL)) is not None
+    assert cache.merge() == 1
 
 
 def test_two_laws_share_a_file(cache):
