@@ -42,7 +42,7 @@ def _panel(axes: Axes, series: list[Series], quantity: str, label: str) -> None:
         name = one.label or "errors"
         if slope is not None:
             low, high = slope.interval()
-            name += f": slope {slope.slope:.2f} ({low:.2f} to {high:.2f})"
+            name += f": slope {slope.slope:.2f} (95 %: {low:.2f} to {high:.2f})"
             ends = np.array([one.x[use].min() / 1.1, one.x[use].max() * 1.1])
             axes.plot(ends, slope.at(ends), color=colour)
         axes.plot(one.x[use], error[use], marker, color=colour, markersize=6.5, markeredgecolor="white")
