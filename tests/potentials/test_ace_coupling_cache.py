@@ -7,7 +7,7 @@ import pytest
 
 from parmlip.potentials import ace_coupling_cache
 from parmlip.potentials.ace_coupling import build_couplings
-from parmlip.potentials.ace_coupling_cache import cache_directory, cached_couplings
+from parmlip.potentials.ace_coupling_cache import _read, _write, cache_directory, cached_couplings, coupling_key
 
 WHAT = (2, (11.0, 11.0, 11.0), 1.5, 3)
 
@@ -61,4 +61,30 @@ def test_other_numbers_are_kept_apart(kept):
 def test_without_a_place_to_write_couplings_are_built(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert_right(cached_couplings(*WHAT))
+
+
+@pytest.mark.mpi(2)
+def test_ranks_that_write_and_read_the_same_file_at_once_do_each_other_no_harm(comm, shared_tmp, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_tmp))
+    key, built = coupling_key(*WHAT), build_couplings(2, 3, 11, 1.5)
+    path = cache_directory() / "same.npz"
+    comm.Barrier()
+    for _ in range(30):
+        _write(path, key, built)
+        found = _read(path, key)
+        assert found is not None, "a file half written was read"
+        np.testing.assert_array_equal(found.coefficient_t, built.coefficient_t)
+    comm.Barrier()
+    assert [f.name for f in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.mpi(2)
+def test_ranks_that_couple_the_same_basis_at_once_leave_one_file(comm, shared_tmp, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(shared_tmp))
+    comm.Barrier()
+    assert_right(cached_couplings(*WHAT))
+    comm.Barrier()
+    assert len(list(cache_directory().iterdir())) == 1
+    monkeypatch.setattr(ace_coupling_cache, "build_couplings", None)
     assert_right(cached_couplings(*WHAT))
