@@ -1,4 +1,4 @@
-"""Tight binding on clusters against the dense evaluator: error against cluster radius, time per site against size.
+"""Tight binding by contours against the dense evaluator: whole cell, error by cluster radius, time per site by size.
 
 python -m tests.benchmarks.bench_tb_contour [cubic cells along the edge of the largest structure, 11 by default]
 pytest -s tests/benchmarks/bench_tb_contour.py
@@ -39,6 +39,28 @@ def methods(radius=9.0):
         f"nodes {seconds[1]:.3f} s ({seconds[1] / seconds[0]:.1f} times)"
     )
     return seconds
+
+
+def whole_cell(temperatures=(0.01, 0.1)):
+    """Largest differences on a rattled 64-site cell when every cluster is the whole cell: energy a site, forces."""
+    cell_cc, positions_ac = silicon(2, rattle=0.05)
+    largest = 0.0
+    for temperature in temperatures:
+        law = builtin("Si-NRLTB", electronic_temperature=temperature)
+        dense_one, seconds_dense = timed(lambda: evaluate(law, cell_cc, positions_ac))  # noqa: B023 (called at once)
+        print(f"64 sites, k_B T {temperature:4.2f} eV, dense: {seconds_dense:.2f} s; differences on the whole cell:")
+        for method in ("eigen", "contour"):
+            local = ContourTightBinding(law, method=method)
+            found, seconds = timed(lambda: evaluate(local, cell_cc, positions_ac))  # noqa: B023
+            energy = abs(found.energy - dense_one.energy) / len(positions_ac)
+            site = np.abs(found.site_energies_a - dense_one.site_energies_a).max()
+            force = np.abs(found.forces_ac - dense_one.forces_ac).max()
+            largest = max(largest, energy, site)
+            print(
+                f"    {method:7s} {seconds:5.1f} s  energy {energy:.1e} eV/atom  site energy {site:.1e} eV  "
+                f"force {force:.1e} eV/A"
+            )
+    return largest
 
 
 def errors(temperature, radii=(6.7, 8.5, 10.3, 12.1, 13.9)):
@@ -103,8 +125,14 @@ def test_time_per_site_is_level_from_a_thousand_to_ten_thousand_sites():
     assert max(per_site) < 1.5 * min(per_site)
 
 
+@pytest.mark.benchmark
+def test_contour_on_the_whole_cell_is_the_dense_evaluator():
+    assert whole_cell() < 1e-8
+
+
 if __name__ == "__main__":
     largest = int(sys.argv[1]) if len(sys.argv) > 1 else 11
+    whole_cell()
     methods()
     for temperature in (0.1, 0.3, 1.0):
         errors(temperature)
