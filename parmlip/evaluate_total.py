@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from mpi4py import MPI
@@ -24,6 +24,8 @@ from parmlip.potentials.tight_binding_response import Difference, respond, respo
 from parmlip.potentials.total import TotalLaw
 
 logger = logging.getLogger(__name__)
+
+_LABELS: Final = ("energy", "free_energy", "energies", "force", "forces", "virial", "stress")
 
 
 def evaluate_total(study: Study, structures: Sequence[Any], *, comm: MPI.Comm, keep: bool) -> tuple[list[Any], Answers]:
@@ -126,9 +128,16 @@ def _given(structures: Sequence[Any]) -> list[Structure]:
 
 
 def with_prefix(atoms: Any, prefix: str) -> Any:
-    """A copy whose labels stand under keys that nothing takes for a calculator's: `REF_energy`, `REF_forces`, ..."""
+    """A copy whose labels stand under keys that nothing takes for a calculator's: `REF_energy`, `REF_forces`, ...
+
+    Labels that were there under such keys are another law's, and left out.
+    """
     copy = atoms.copy()
     copy.info.pop("virial", None)
+    old = {f"{prefix}{label}".lower() for label in _LABELS}
+    for entries in (copy.info, copy.arrays):
+        for name in [name for name in entries if name.lower() in old]:
+            del entries[name]
     results = atoms.calc.results
     copy.info[f"{prefix}energy"] = results["energy"]
     copy.arrays[f"{prefix}forces"] = results["forces"]

@@ -158,6 +158,20 @@ def test_verb_writes_what_ase_says_under_its_keys_or_with_a_prefix(here, parmlip
         np.testing.assert_allclose(other.arrays["REF_forces"], atoms.get_forces(), atol=1e-7)
 
 
+@pytest.mark.parametrize("prefix", ["", "REF_"])
+def test_virials_that_a_structure_brings_are_not_given_out_as_the_laws(here, parmlip, prefix):
+    slab = bulk("Cu", cubic=True) * (2, 2, 2)
+    slab.pbc = (True, True, False)  # no stress
+    slab.info |= {"virial": np.eye(3), f"{prefix}stress": np.eye(3), f"{prefix}virial": np.eye(3), "name": "slab"}
+    ase.io.write(here / "slab.xyz", slab, parallel=False)
+    run = parmlip("reference", "emt.toml", "slab.xyz", "-o", "out.xyz", *(["--prefix", prefix] if prefix else []))
+    assert run.returncode == 0, run.stderr
+    atoms = ase.io.read(here / "out.xyz", parallel=False)
+    kept = {*atoms.info, *({} if atoms.calc is None else atoms.calc.results)}
+    assert not [name for name in kept if "virial" in name.lower() or "stress" in name.lower()]
+    assert "name" in kept
+
+
 def test_evaluate_takes_such_a_law_and_leaves_no_cache(here, parmlip):
     assert parmlip("evaluate", "emt.toml", "in.xyz", "-o", "out.xyz").returncode == 0
     assert not (here / "emt.cache.h5").exists()

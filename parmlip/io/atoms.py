@@ -72,9 +72,11 @@ def labelled(
     """A copy with results under ASE's keys: energy (eV), forces (n, 3) (eV / angstrom), virial (3, 3) (eV).
 
     Site energies (n,) (eV) are "energies". A fully periodic cell carries the stress, and every structure the virial
-    (in `info`).
+    (in `info`). A virial or stress that the structure brought is another law's, and left out.
     """
     copy = atoms.copy()
+    for name in ("virial", "stress"):
+        copy.info.pop(name, None)
     results = {"energy": energy, "forces": np.asarray(forces_ac)}
     if site_energies_a is not None:
         results["energies"] = np.asarray(site_energies_a)
