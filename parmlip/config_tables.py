@@ -388,6 +388,7 @@ class Relax:
     laws: tuple[str, ...] = key(("reference", "surrogate"), choices=("reference", "surrogate"), length=(1, 2))
     hessian: str = key("auto", choices=("auto", "assembled", "matrix_free"))
     error_bars: int = key(0, least=0, about="members of [fit] committee carried through the surrogate's relaxation")
+    residual: bool = key(True, about="estimate the surrogate's geometry error by the reference's forces there")
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
         ),
         "relax_surrogate": Stage(
             _by_name("relax_surrogate"), "relax", ("build", "train"),
-            ("simulation", "surrogate", "relax", "compare.neighbours"),
+            ("simulation", "surrogate", "relax", "compare.neighbours"), ("reference",),
             wanted=lambda study: "surrogate" in study.relax.laws,
         ),
         "compare": Stage(

@@ -72,6 +72,22 @@ def compare_geometry(
     return GeometryComparison(error, reference_norm, surrogate_norm, float(largest[0]), bool(largest[0] <= same_basin))
 
 
+def core_and_far(
+    pairs: Pairs, difference_ad: RealArray, core_a: NDArray[np.bool_], *, comm: MPI.Comm
+) -> tuple[float, float]:
+    """The parts of ||D(u_ref - u_sur)|| of core sites and of all others, angstrom; their squares add up to its square.
+
+    Collective on ``comm``. `pairs` are the nearest neighbours of this rank's share of sites; the difference
+    (n_sites, d) and the flags (n_sites,) are those of all sites.
+    """
+    bond_p = difference_ad[pairs.site_p] - difference_ad[pairs.centre_p]
+    square_p = np.einsum("pc,pc->p", bond_p, bond_p)
+    in_core_p = core_a[pairs.centre_p]
+    squares = np.array([square_p[in_core_p].sum(), square_p[~in_core_p].sum()])
+    comm.Allreduce(MPI.IN_PLACE, squares, op=MPI.SUM)
+    return sqrt(squares[0]), sqrt(squares[1])
+
+
 def formation_energy(energy: float, counts: Mapping[str, int], chemical_potentials: Mapping[str, float]) -> float:
     """E_f = E - sum_s N_s mu_s, eV; for an element mu is the energy per site of the perfect crystal of the same law.
 
