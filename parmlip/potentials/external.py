@@ -76,7 +76,7 @@ class AseLaw:
             self._check_keywords()
             try:
                 made = self.factory(**self.options)
-            except Exception as error:  # a constructor of others raises what it likes
+            except (Exception, SystemExit) as error:  # a constructor of others raises what it likes
                 raise ConfigError(
                     f'[reference] calculator = "{self.name}" cannot be made with options {_shown(self.options)}: '
                     f"{_line(error)}"
@@ -121,7 +121,7 @@ class AseLaw:
             found = _results(calculator, atoms)
         except ase_calculator.PropertyNotImplementedError as error:
             raise DataError(f"calculator {self.name} does not give what is needed: {_line(error)}") from error
-        except Exception as error:  # what a program of others raises when it fails
+        except (Exception, SystemExit) as error:  # what a program of others raises when it fails
             raise DataError(f"calculator {self.name} failed: {_line(error)}") from error
         energy = float(found["energy"])
         forces_ac = np.array(found["forces"], dtype=float)
@@ -156,7 +156,7 @@ def ase_law(name: str, options: Mapping[str, Any] | None = None) -> AseLaw:
         raise ConfigError(f"{where}: must be the path of a class, such as ase.calculators.emt.EMT")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # importing a module of others runs it
+    except (Exception, SystemExit) as error:  # importing a module of others runs it
         raise ConfigError(f"{where}: {module_name} cannot be imported: {_line(error)}") from error
     factory = getattr(module, attribute, None)
     if not callable(factory):

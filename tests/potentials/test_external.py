@@ -35,6 +35,8 @@ class Odd(Calculator):
         how = self.parameters.get("how")
         if how == "raises":
             raise RuntimeError("licence\nexpired")
+        if how == "ends":
+            sys.exit("no licence")
         if how == "nan":
             self.results["forces"][0, 0] = np.nan
         if how == "shape":
@@ -112,6 +114,7 @@ def test_wrong_keyword_is_told_before_anything_is_computed():
     ("how", "message"),
     [
         ("raises", "calculator oddities.Odd failed: RuntimeError: licence expired"),
+        ("ends", "calculator oddities.Odd failed: SystemExit: no licence"),
         ("nan", "not finite"),
         ("shape", r"forces have shape \(33, 3\), not \(32, 3\)"),
     ],
