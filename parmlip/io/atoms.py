@@ -36,7 +36,8 @@ def read_structures(path: Path) -> list[Atoms]:
     try:
         structures = ase.io.read(path, index=":", parallel=False)
     except Exception as error:  # readers of ASE raise whatever their parsing raises
-        raise DataError(f"structure file {path} cannot be read: {' '.join(str(error).split())}") from error
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise DataError(f"structure file {path} cannot be read: {told}") from error
     if not structures:
         raise DataError(f"structure file {path} has no structure")
     for number, atoms in enumerate(structures):
