@@ -21,7 +21,6 @@ from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
 from parmlip.config_schema import suggestion
 from parmlip.construct_controlled import domain_size
-from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.errors import ConfigError, DataError
@@ -49,6 +48,7 @@ from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
 from parmlip.stages_bars import committee_fields, equilibrium_bars
 from parmlip.stages_controlled import equilibria, law_of
+from parmlip.stages_errors import parity_fields, residual_fields, split_fields
 from parmlip.stages_match import matched
 from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
 from parmlip.stages_total import bulk_of_total, equilibrium_of_total, labels, relaxed_positions
@@ -232,7 +232,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             {name: {kind: _plain_errors(e) for kind, e in by.items()} for name, by in by_set.items()}
         )
         last = "test" if "test" in by_set else "training"
-        fields |= _parity_fields(prediction, last)
+        fields |= parity_fields(prediction, last)
     if of is not None and "training" in study.tables:
         fields["domain_size"] = Field(
             domain_size(study, of), about="L of the smallest training cell, nearest distances"
@@ -295,8 +295,7 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     if geometry.reference_norm > 0.0:  # by symmetry nothing may move
         fields["geometry_error_relative"] = Field(geometry.relative)
     if of is not None and study.simulation.defects:
-        centres = construct.defect_centres(study, study.simulation, of)
-        fields["distance"] = Field(distances_to(cell, centres), "A", "of each site to the nearest defect")
+        fields |= split_fields(study, of, cell, pairs, u_ref - u_sur, comm)
     if all("formation_energy" in results.names(f"relax_{law}") for law in ("reference", "surrogate")):
         formation = [float(results.read(f"relax_{law}", "formation_energy")) for law in ("reference", "surrogate")]
         fields["formation_energy_reference"] = Field(formation[0], "eV")
@@ -415,6 +414,7 @@ def _equilibrium(
         logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
     if which == "surrogate" and modes.stable:  # about another state the response means nothing
         fields |= equilibrium_bars(study, results, energy, found.u_nd, green, of)
+        fields |= residual_fields(study, energy, found.u_nd, green)
     return fields
 
 
@@ -429,16 +429,3 @@ def _prediction_fields(prediction: Prediction, prefix: str) -> Fields:
 def _plain_errors(errors: PredictionErrors) -> dict[str, Any]:
     """Errors by name, without those of which nothing is labelled."""
     return {k: v for k, v in asdict(errors).items() if not (isinstance(v, float) and math.isnan(v))}
-
-
-def _parity_fields(prediction: Prediction, of: str) -> Fields:
-    """What the figures of a data set need."""
-    n_o, about = prediction.n_sites_o, "per atom, less one-body energies"
-    return {
-        "parity_set": Field(of),
-        "parity_types": Field(list(prediction.kind_o)),
-        "parity_energies_reference": Field(prediction.energy_reference_o / n_o, "eV", about),
-        "parity_energies_surrogate": Field(prediction.energy_o / n_o, "eV", about),
-        "parity_forces_reference": Field(prediction.force_reference_o, "eV/A"),
-        "parity_forces_surrogate": Field(prediction.force_o, "eV/A"),
-    }
