@@ -1,0 +1,99 @@
+"""The stage match and the a posteriori estimate by input file."""
+
+import pytest
+from mpi4py import MPI
+
+from parmlip.config import loads
+from parmlip.errors import ConfigError
+from parmlip.io.hdf5 import ResultFile
+from parmlip.pipeline import run
+from parmlip.report import table
+
+INPUT = """
+[run]
+stages = ["build", "reference", "train", "match", "relax", "compare"]
+output = "{output}"
+[crystal]
+lattice = "triangular"
+species = ["W"]
+[reference]
+parameters = "W-Zhou"
+taper = [4.6, 5.6]
+[simulation]
+cell = [14, 14]
+defects = [{{ kind = "vacancy", at = [7, 7] }}]
+[[training]]
+name = "vacancy"
+cell = [5, 5]
+defects = [{{ kind = "vacancy", at = [0, 0] }}]
+samples = 12
+test_samples = 2
+[[training]]
+name = "perfect"
+cell = [4, 4]
+samples = 6
+test_samples = 2
+[surrogate]
+correlation_order = 2
+total_degree = 8
+dimension = 2
+cutoff = 6.0
+[match]
+samples = 5
+ascent_steps = 2
+"""
+CONDITIONS = ("energy", "force", "force_constants", "force_constants_hom", "virial_0", "virial_1", "virial_2")
+
+
+def done(path, *overrides, comm=MPI.COMM_SELF):
+    run(loads(INPUT.format(output=path), overrides), comm)
+    return ResultFile(path)
+
+
+@pytest.mark.mpi
+def test_conditions_are_told_beside_their_rmse_on_any_number_of_ranks(comm, tmp_path, shared_tmp):
+    alone, together = done(tmp_path / "alone.h5"), done(shared_tmp / "together.h5", comm=comm)
+    for name in CONDITIONS:
+        for what in ("error", "rmse", "reference"):
+            value = alone.read("match", f"{name}_{what}")
+            assert value == pytest.approx(together.read("match", f"{name}_{what}"), rel=1e-3, abs=1e-9), (name, what)
+        assert alone.read("match", f"{name}_error") > 0.0
+    for name in ("energy", "force"):
+        cells = [alone.read("match", f"cells/{cell}/{name}_error") for cell in ("vacancy", "perfect")]
+        assert alone.read("match", f"{name}_error") == max(cells) >= alone.read("match", f"{name}_random")
+
+
+def test_the_estimate_of_the_geometry_error_is_near_the_true_one_and_its_parts_add_up(tmp_path):
+    file = done(tmp_path / "run.h5")
+    error = file.read("compare", "geometry_error")
+    assert file.read("relax_surrogate", "geometry_error_estimate") == pytest.approx(error, rel=0.3)
+    near, far = (file.read("compare", f"geometry_error_{part}") for part in ("core", "far"))
+    assert (near**2 + far**2) ** 0.5 == pytest.approx(error, rel=1e-10)
+
+
+def test_a_better_fit_matches_better_and_the_report_has_a_column_for_it(tmp_path):
+    file = done(tmp_path / "run.h5", "sweep.surrogate.total_degree=[4, 12]", "training.samples=30")
+    for name in ("energy", "force", "force_constants"):
+        worse, better = (file.read("match", f"{name}_error", point) for point in (0, 1))
+        assert better < 0.5 * worse, name
+    if MPI.COMM_WORLD.rank == 0:
+        assert "eps^FC_hom" in table(tmp_path / "run.h5")[0]
+
+
+def test_without_a_reference_law_nothing_is_estimated_if_the_input_says_so(tmp_path):
+    file = done(tmp_path / "run.h5", "relax.residual=false", 'run.stages=["build", "reference", "train", "relax"]')
+    assert "residual_dual" not in file.names("relax_surrogate")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        (["match.samples=0"], r"\[match\] samples = 0"),
+        (["match.radius=-0.1"], r"\[match\] radius = -0.1"),
+        (['surrogate.kind="taylor"', "training.cell=[6, 6]"], "taylor"),
+        (["reference.kind='ase'", "reference.calculator='ase.calculators.emt.EMT'"], "reference"),
+    ],
+)
+def test_what_cannot_be_measured_is_told_at_once(overrides, told):
+    with pytest.raises(ConfigError, match=told):
+        loads(INPUT.format(output="run.h5"), overrides)
