@@ -14,6 +14,15 @@ def bond_vectors(
 ) -> None:
     """out = bond + u[neighbour] - u[centre], (n_pairs, 3); `u_md` has the d components that move."""
     d = u_md.shape[1]
+    if d == 3:
+        for n in range(len(first_n) - 1):
+            x, y, z = u_md[n, 0], u_md[n, 1], u_md[n, 2]
+            for p in range(first_n[n], first_n[n + 1]):
+                m = site_p[p]
+                out_pc[p, 0] = bond_pc[p, 0] + (u_md[m, 0] - x)
+                out_pc[p, 1] = bond_pc[p, 1] + (u_md[m, 1] - y)
+                out_pc[p, 2] = bond_pc[p, 2] + (u_md[m, 2] - z)
+        return
     for n in range(len(first_n) - 1):
         for p in range(first_n[n], first_n[n + 1]):
             m = site_p[p]
@@ -40,6 +49,22 @@ def bond_differences(first_n: IntArray, site_p: IntArray, v_md: FloatArray, out_
 def site_gradient(first_n: IntArray, site_p: IntArray, g_pc: FloatArray, out_md: FloatArray) -> None:
     """Adds dE/du = (+g at the neighbour, -g at the centre) to `out_md`: the transpose of `bond_differences`."""
     d = out_md.shape[1]
+    if d == 3:  # the centre's sum stays in registers
+        for n in range(len(first_n) - 1):
+            x, y, z = 0.0 * out_md[n, 0], 0.0 * out_md[n, 1], 0.0 * out_md[n, 2]
+            for p in range(first_n[n], first_n[n + 1]):
+                m = site_p[p]
+                g0, g1, g2 = g_pc[p, 0], g_pc[p, 1], g_pc[p, 2]
+                x += g0
+                y += g1
+                z += g2
+                out_md[m, 0] += g0
+                out_md[m, 1] += g1
+                out_md[m, 2] += g2
+            out_md[n, 0] -= x
+            out_md[n, 1] -= y
+            out_md[n, 2] -= z
+        return
     for n in range(len(first_n) - 1):
         for p in range(first_n[n], first_n[n + 1]):
             m = site_p[p]

