@@ -84,6 +84,8 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         )
     if surrogate.pair_degree == 0 and surrogate.pair_cutoff != "cutoff":
         raise ConfigError(f"[surrogate] pair_cutoff = {show(surrogate.pair_cutoff)}: needs pair_degree above 0")
+    if surrogate.repulsion_range[0] >= surrogate.repulsion_range[1]:
+        raise ConfigError(f"[surrogate] repulsion_range = {show(surrogate.repulsion_range)}: must rise")
     if surrogate.pair_degree and surrogate.correlation_order == 1:
         raise ConfigError(
             f"[surrogate] pair_degree = {surrogate.pair_degree}: pair functions stand in place of those of order one; "

@@ -286,6 +286,10 @@ class Surrogate:
     pair_cutoff: Literal["cutoff"] | float = key(
         "cutoff", above=0.0, most=20.0, about="of the pair functions, angstrom"
     )
+    repulsion: str = key("none", choices=("none", "zbl"), about="zbl: a fixed core of pairs beside what is fitted")
+    repulsion_range: tuple[float, ...] = key(
+        (0.4, 0.8), least=0.0, length=(2, 2), about="where the core is switched off, in units of r0"
+    )
 
     @property
     def reach(self) -> float:

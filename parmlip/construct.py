@@ -190,6 +190,12 @@ def ace_basis(
             f"[surrogate] pair_cutoff = {pair_cutoff:g}: must be greater than the nearest-neighbour distance "
             f"{nearest:.3f} A"
         )
+    inner, outer = (x * r0 for x in surrogate.repulsion_range)
+    if surrogate.repulsion != "none" and outer >= nearest:
+        raise ConfigError(
+            f"[surrogate] repulsion_range = {show(surrogate.repulsion_range)}: ends at {outer:.3f} A, but must end "
+            f"below the nearest-neighbour distance {nearest:.3f} A"
+        )
     return ACEBasis(
         species=species,
         correlation_order=surrogate.correlation_order,
@@ -205,6 +211,9 @@ def ace_basis(
         pair_degree=surrogate.pair_degree,
         pair_cutoff=pair_cutoff,
         many_body_cutoff=surrogate.cutoff,
+        pair_p_in=0 if surrogate.repulsion == "none" else surrogate.inner_power,
+        repulsion=surrogate.repulsion,
+        repulsion_range=(0.0, 0.0) if surrogate.repulsion == "none" else (inner, outer),
     )
 
 

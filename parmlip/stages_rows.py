@@ -14,6 +14,7 @@ from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.errors import ConfigError
 from parmlip.fit import design
 from parmlip.fit.dataset import Dataset
+from parmlip.fit.fixed_part import without_fixed_part
 from parmlip.fit.homogeneous import constraints_of, constraints_of_numbers
 from parmlip.fit.lattice_design import lattice_factors, lattice_values
 from parmlip.fit.lattice_observations import lattice_observations
@@ -89,6 +90,8 @@ def all_factors(
     if "hessian" in of_states and all(x.hessian_o is None for x in training.labels):
         raise ConfigError('[fit] weights.hessian: is not labelled; name "hessian" in [fit] observations')
     if of_states:
+        if basis.fixed_part is not None:  # it ends below nearest neighbours: nothing of it is in the perfect crystal
+            training = without_fixed_part(training, basis.fixed_part, comm=results.comm)
         factors |= design.build_factors(basis, training, of_states, comm=results.comm)
     on_lattice = tuple(name for name in names if name in LATTICE_NAMES)
     if on_lattice:

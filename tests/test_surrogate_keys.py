@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from parmlip.errors import ConfigError
+from parmlip.errors import ConfigError, GeometryError
 from parmlip.io.calculator import ParmlipCalculator
 from parmlip.io.fitted import fitted_law
 from parmlip.io.hdf5 import ResultFile
-from tests.potentials.ace_environments import rattled
+from tests.potentials.ace_environments import environments, rattled
 
 FIT = """
 [run]
@@ -112,9 +112,39 @@ def test_pair_functions_with_a_cutoff_of_their_own_go_from_the_input_to_the_calc
     assert -(energies[0] - energies[1]) / (2 * h) == pytest.approx(forces[3, 1], abs=1e-6)
 
 
+def test_a_repulsive_core_is_beside_the_fit_which_it_does_not_spoil(tmp_path):
+    fitted = "total_degree = 7\npair_degree = 10"
+    without = tmp_path / "without"
+    without.mkdir()
+    plain = run(without, fitted)
+    found = run(tmp_path, f'{fitted}\nrepulsion = "zbl"\nrepulsion_range = [0.5, 0.99]')
+    law = fitted_law(tmp_path / "run.h5")
+    r0 = law.basis.r0
+    assert law.basis.repulsion_range == pytest.approx((0.5 * r0, 0.99 * r0))
+    # rattled sites come into the core, whose forces are not small beside the errors
+    assert found["train.test_rmse_force"] < 1.5 * plain["train.test_rmse_force"]
+    assert found["train.bulk_energy"] == pytest.approx(plain["train.bulk_energy"], abs=1e-3)
+    pressed = rattled((2, 2, 2), 0.0, 1)
+    pressed.positions[1] += 0.55 * (pressed.positions[0] - pressed.positions[1])  # to 1.2 angstrom
+    pressed.calc = ParmlipCalculator(tmp_path / "run.h5")
+    core = law.basis.fixed_part.site_energies(environments(pressed, ("W",), law.cutoff)[0]).sum()
+    assert core > 150.0
+    perfect = rattled((2, 2, 2), 0.0, 1)
+    perfect.calc = pressed.calc
+    assert pressed.get_potential_energy() - perfect.get_potential_energy() > 0.5 * core
+    pressed.calc = ParmlipCalculator(without / "run.h5")
+    with pytest.raises(GeometryError, match="valid from"):
+        pressed.get_potential_energy()
+    again = parmlip(tmp_path, "export", "run.h5", "-o", "x.yace")
+    assert again.returncode != 0
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ('repulsion = "zbl"\nrepulsion_range = [0.5, 1.1]', "must end below the nearest-neighbour distance"),
+        ('repulsion = "zbl"\nrepulsion_range = [0.5, 0.5]', r"repulsion_range = \[0.5, 0.5\]: must rise"),
+        ('repulsion = "soft"', 'repulsion = "soft"'),
         ("pair_cutoff = 4.0", r"pair_cutoff = 4.0: needs pair_degree above 0"),
         ("pair_degree = 3\npair_cutoff = 2.0", r"pair_cutoff = 2: must be greater than the nearest-neighbour distance"),
         ("pair_degree = -1", "pair_degree = -1"),

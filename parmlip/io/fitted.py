@@ -59,6 +59,7 @@ def fitted_committee(path: Path | str, point: int | None = None) -> Committee | 
 
 def committee_of(basis: ACEBasis, deviation_ik: NDArray[np.float64], energy: float, force: float) -> Committee:
     """Laws from the deviations of members, (n, functions of many bodies); one-body energies do not deviate."""
+    basis = basis.linear_part  # nor does a fixed part deviate
     without = replace(basis, one_body=False) if basis.n_basis != deviation_ik.shape[1] else basis
     return Committee(tuple(ACE(without, deviation_k) for deviation_k in deviation_ik), energy, force)
 

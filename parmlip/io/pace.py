@@ -50,6 +50,11 @@ def write_yace(path: Path, law: ACE) -> dict[str, Any]:
             f"{path}: the law has pair functions (pair_degree = {law.basis.pair_degree}), but a .yace file holds one "
             "set of radial functions for each pair of species; fit with pair_degree = 0 to export"
         )
+    if law.basis.repulsion != "none":
+        raise DataError(
+            f'{path}: the law has a fixed repulsion ("{law.basis.repulsion}"), which a .yace file cannot hold; fit '
+            'with repulsion = "none" to export'
+        )
     part = path.with_name(f".{path.name}.part")
     try:
         part.write_text("".join(f"{line}\n" for line in _lines(law)), encoding="utf-8")

@@ -20,6 +20,7 @@ from parmlip.potentials.base import BlockPattern, Environments, FloatArray, IntA
 from parmlip.potentials.kernels.ace_pairs import OneParticleTables
 from parmlip.potentials.kernels.ace_products import FunctionTables
 from parmlip.potentials.kernels.ace_sites import basis_values, design_rows, energies_and_gradients, site_hessians
+from parmlip.potentials.zbl import ZBL
 
 # In units of r0. Pair functions go on below this distance, but are orthonormal above it, about where atoms are: from
 # r_in = r0 / 2 on, where there are none, twelve of them had coefficients of 2e8 in place of 1e2 eV (W).
@@ -37,7 +38,7 @@ class ACEBasis:
 
     Pair functions stand in place of those of order one, which they would nearly repeat: sums over neighbours of radial
     functions of their own, of another cutoff and with no inner end, so that they do not vanish where atoms are pressed
-    together.
+    together; or, beside a repulsive core that they would outweigh there, with the inner end of the others.
 
     References
     ----------
@@ -59,6 +60,9 @@ class ACEBasis:
     pair_degree: int = 0  # pair functions of each pair of species
     pair_cutoff: float = 0.0  # angstrom, 0: `cutoff`; the larger of this and the next is `cutoff`
     many_body_cutoff: float = 0.0  # angstrom, 0: `cutoff`
+    pair_p_in: int = 0  # power of the pair functions' inner end at r_in; 0: none
+    repulsion: str = "none"  # "zbl": laws of this basis have the fixed part `ZBL` beside their functions
+    repulsion_range: tuple[float, float] = (0.0, 0.0)  # angstrom, of its switch
 
     def __post_init__(self) -> None:
         """Refuse impossible parameters; set the default of r_in."""
@@ -81,8 +85,8 @@ class ACEBasis:
             raise ConfigError(f"ace: weight_l = {self.weight_l} must be positive")
         if self.r_in < 0.0:
             object.__setattr__(self, "r_in", 0.5 * self.r0)
-        if self.pair_degree < 0:
-            raise ConfigError(f"ace: pair_degree = {self.pair_degree} must be at least 0")
+        if self.pair_degree < 0 or self.pair_p_in < 0:
+            raise ConfigError(f"ace: pair_degree = {self.pair_degree}, pair_p_in = {self.pair_p_in} must be at least 0")
         if self.pair_degree and self.correlation_order == 1:
             raise ConfigError(
                 "ace: pair functions stand in place of those of order one: correlation_order must be above 1"
@@ -90,7 +94,11 @@ class ACEBasis:
         reach = [self.many_body_cutoff or self.cutoff, *([self.pair_cutoff or self.cutoff] if self.pair_degree else [])]
         if max(reach) != self.cutoff:
             raise ConfigError(f"ace: cutoff = {self.cutoff} must be {max(reach)}, the larger of those of its functions")
-        _ = self.radial, self.pairs
+        if self.repulsion not in ("none", "zbl"):
+            raise ConfigError(f'ace: repulsion = "{self.repulsion}" must be "none" or "zbl"')
+        if self.repulsion != "none" and self.repulsion_range[1] > self.cutoff:
+            raise ConfigError(f"ace: repulsion_range {self.repulsion_range} must end within the cutoff {self.cutoff}")
+        _ = self.radial, self.pairs, self.fixed_part
 
     @property
     def degrees(self) -> tuple[float, ...]:
@@ -120,9 +128,9 @@ class ACEBasis:
         if not self.pair_degree:
             return None
         cutoff = self.pair_cutoff or self.cutoff
-        inner = min(max(self.r_in, PAIR_INNER * self.r0), PAIR_INNER * cutoff)
+        inner = self.r_in if self.pair_p_in else min(max(self.r_in, PAIR_INNER * self.r0), PAIR_INNER * cutoff)
         return ACEBasis(
-            self.species, 1, self.pair_degree, cutoff, self.r0, inner, self.p_cut, 0,
+            self.species, 1, self.pair_degree, cutoff, self.r0, inner, self.p_cut, self.pair_p_in,
             transform_power=self.transform_power,
         )  # fmt: skip
 
@@ -131,6 +139,16 @@ class ACEBasis:
         """The invariants, the same for every centre species."""
         degrees = (0.0, *self.degrees[1:]) if self.pair_degree else self.degrees
         return cached_couplings(len(self.species), degrees, self.weight_l, self.dimension)
+
+    @cached_property
+    def fixed_part(self) -> ZBL | None:
+        """What laws of this basis have beside its functions, not multiplied by coefficients; None if nothing."""
+        return None if self.repulsion == "none" else ZBL(self.species, *self.repulsion_range)
+
+    @property
+    def linear_part(self) -> ACEBasis:
+        """The same functions, of laws without a fixed part."""
+        return replace(self, repulsion="none", repulsion_range=(0.0, 0.0))
 
     @cached_property
     def radial(self) -> Radial:
@@ -253,18 +271,22 @@ class ACEBasis:
     def from_parameters(cls, parameters: Mapping[str, Any]) -> ACEBasis:
         """The basis that gave `parameters`."""
         known = {f.name for f in fields(cls)}
-        later = {"dimension", "pair_degree", "pair_cutoff", "many_body_cutoff"}  # not in files of earlier versions
+        later = {"dimension", "pair_degree", "pair_cutoff", "many_body_cutoff", "pair_p_in"}  # not in earlier files
+        later |= {"repulsion", "repulsion_range"}
         if set(parameters) | later != known:
             raise DataError(f"ace: stored parameters {sorted(set(parameters) ^ known)} are unknown or missing")
         plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
         if isinstance(plain["total_degree"], (list, tuple, np.ndarray)):
             plain["total_degree"] = tuple(np.asarray(plain["total_degree"]).tolist())
+        if "repulsion_range" in plain:
+            low, high = (float(r) for r in plain["repulsion_range"])
+            plain["repulsion_range"] = (low, high)
         return cls(**{**plain, "species": tuple(str(s) for s in parameters["species"])})
 
 
 @dataclass(frozen=True, eq=False)
 class ACE:
-    """The site law V_n = sum_k coefficient_k B_k(n)."""
+    """The site law V_n = sum_k coefficient_k B_k(n), and the basis' fixed part if it has one."""
 
     basis: ACEBasis
     coefficients: NDArray[np.float64] = field(repr=False)  # (n_basis,) eV
@@ -288,8 +310,8 @@ class ACE:
 
     @property
     def closest(self) -> float:
-        """Inner end of the radial functions (no repulsion below), angstrom; 0 if there is none."""
-        return self.basis.r_in if self.basis.p_in > 0 else 0.0
+        """Inner end of the radial functions, angstrom; 0 if there is none, or if a fixed part repels below."""
+        return self.basis.r_in if self.basis.p_in > 0 and self.basis.fixed_part is None else 0.0
 
     def with_one_body(self, energies: Mapping[str, float]) -> ACE:
         """The same law with an energy of each species added to every site of it, eV."""
@@ -345,6 +367,9 @@ class ACE:
         if self._pair_law is not None:
             pair_n, pair_pc = self._pair_law._evaluate(e, with_gradients)
             value_n, g_pc = value_n + pair_n, g_pc + pair_pc
+        if self.basis.fixed_part is not None:
+            fixed_n, fixed_pc = self.basis.fixed_part.site_gradients(e)
+            value_n, g_pc = value_n + fixed_n, g_pc + fixed_pc if with_gradients else g_pc
         return value_n, g_pc
 
     def hessian_blocks(self, environments: Environments, site_p: IntArray, pattern: BlockPattern) -> FloatArray:
@@ -370,6 +395,8 @@ class ACE:
             raise ValueError(f"the block pattern lacks blocks of centre {failed}")
         if self._pair_law is not None:
             blocks += self._pair_law.hessian_blocks(environments, site_p, pattern)
+        if self.basis.fixed_part is not None:
+            blocks += self.basis.fixed_part.hessian_blocks(environments, site_p, pattern)
         return blocks
 
     def linearised(self, environments: Environments) -> Callable[[FloatArray], FloatArray]:
