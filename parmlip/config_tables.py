@@ -59,6 +59,7 @@ class Run:
     )
     output: str = key("", about="name of the HDF5 file; by default the input's name with .h5")
     seed: int = key(1, least=0)
+    groups: int = key(1, least=1, about="groups of ranks that do points of a sweep side by side")
     threads: int = key(1, least=1, about="threads of the linear algebra libraries on each rank")
 
 

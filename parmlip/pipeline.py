@@ -7,6 +7,7 @@ Stages speak to each other only through the result file, so a resumed run sees w
 from __future__ import annotations
 
 import importlib
+import itertools
 import logging
 import time
 import tomllib
@@ -21,15 +22,15 @@ from mpi4py import MPI
 import parmlip
 from parmlip.config import Point, Study, loads
 from parmlip.config_schema import show
-from parmlip.errors import ConfigError, ConvergenceError, DataError, GeometryError
+from parmlip.errors import ConfigError, ConvergenceError, DataError
 from parmlip.io.fitted import check_point
 from parmlip.io.hdf5 import Field, ResultFile
 from parmlip.io.results import Results
 from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table
-from parmlip.parallel.signals import Outcome, agree
 from parmlip.pipeline_output import check_place, is_begun, refuse_nan
+from parmlip.pipeline_work import Turn, side_by_side, work_through
 
 _logger = logging.getLogger(__name__)
 
@@ -119,7 +120,8 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
 )  # fmt: skip
 # A resumed run may differ in these keys: no result depends on them.
 _FREE: Final = (
-    "run.stages", "run.output", "run.threads", "report.", "reference.cache", "reference.ranks_per_calculator",
+    "run.stages", "run.output", "run.threads", "run.groups", "report.", "reference.cache",
+    "reference.ranks_per_calculator",
 )  # fmt: skip
 
 
@@ -235,27 +237,29 @@ def run(
     left = [task for task in tasks if (task.name, task.index) not in done]
     if resume and len(left) < len(tasks):
         _logger.info("resuming: %d of %d steps are complete in %s", len(tasks) - len(left), len(tasks), study.output)
-    last_word = comm.Dup()
-    failed: dict[int | None, str] = {}  # points of the sweep that ended, and why; all ranks agree on them
-    for count, task in enumerate(left, start=len(tasks) - len(left) + 1):
-        if task.index in failed:
-            continue
-        _logger.info("--- %d/%d %s", count, len(tasks), task)
+
+    def do(task: Task, group: MPI.Comm, turn: Turn) -> None:
         begin = time.perf_counter()
-        try:
-            with timed(f"stage {task.name}"):
-                of_point = task.point.study if task.point else study
-                fields = stages[task.name].of(study).run(of_point, results.at(task.index), comm)
-                on_root(comm, "writing results", _write, study.output, task, fields, time.perf_counter() - begin)
-        except (ConvergenceError, GeometryError) as error:
-            # Going on is safe only if every rank failed here; one that did not is somewhere in a collective call.
-            if task.point is None or agree(Outcome(error.exit_code, str(error)), comm=last_word) is None:
-                raise
-            _logger.warning("%s failed: %s; going on with the other points", task, error)
-            failed[task.index] = f"{task}: {error}"
-            continue
-        _logger.info("    %s done in %.2f s", task.name, time.perf_counter() - begin)
-    last_word.Free()
+        with timed(f"stage {task.name}"):
+            of_point = task.point.study if task.point else study
+            at = Results(study.output, results.swept, task.index, comm=group)
+            fields = stages[task.name].of(study).run(of_point, at, group)
+
+            def write() -> None:
+                with turn():
+                    _write(study.output, task, fields, time.perf_counter() - begin)
+
+            on_root(group, "writing results", write)
+
+    failed: dict[int | None, str] = {}  # points of the sweep that ended, and why
+    first, total = len(tasks) - len(left) + 1, len(tasks)
+    for of_sweep, part in itertools.groupby(left, lambda task: task.point is not None):
+        some = list(part)
+        if of_sweep:
+            failed = side_by_side(some, do, study.run.groups, first=first, total=total, comm=comm)
+        else:
+            work_through(some, do, first=first, total=total, comm=comm)
+        first += len(some)
     for line in timer_table(comm=comm):
         _logger.info("%s", line)
     _logger.info("results are in %s", study.output)

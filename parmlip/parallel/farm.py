@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -98,6 +99,29 @@ def _tried(work: Callable[[int], T], piece: int, rank: int) -> T:
     except ParmlipError as error:
         error.args = (f"configuration {piece} on rank {rank}: {error}",)
         raise
+
+
+class Turns:
+    """Makes ranks do something one after the other. Collective on ``comm`` to make and to free."""
+
+    def __init__(self, comm: MPI.Comm) -> None:
+        self._given, self._served = _Counter(comm), _Counter(comm)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the turn and have it within the block. Local."""
+        number = self._given.take()
+        while self._served.look() < number:
+            time.sleep(_PAUSE)
+        try:
+            yield
+        finally:
+            self._served.take()
+
+    def free(self) -> None:
+        """Collective."""
+        self._given.free()
+        self._served.free()
 
 
 class _Counter:
