@@ -14,7 +14,7 @@ from parmlip.analysis.matching import CellPair, cauchy_born_errors
 from parmlip.analysis.matching_conditions import MEANING, MatchingConditions
 from parmlip.config import Study, Training
 from parmlip.crystal.lattices import Lattice
-from parmlip.crystal.supercell import Supercell, build_supercell
+from parmlip.crystal.supercell import Supercell
 from parmlip.fit.sampling import rattled
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
@@ -79,8 +79,8 @@ def _of_crystal(
     study: Study, of: tuple[Lattice, float], laws: tuple[SiteLaw, SiteLaw], comm: MPI.Comm
 ) -> MatchingConditions:
     """eps^FC_hom, in the largest training cell without its defects, and eps^V_j."""
-    repeats = max((t.repeats for t in study.training), key=lambda r: int(np.prod(r)))
-    cell = build_supercell(*of, repeats, study.crystal.species)
+    perfect = [construct.perfect_supercell(study, block, of) for block in study.training]
+    cell = max(perfect, key=lambda c: c.n_sites)
     with CellPair(*laws, cell, _kind(study), comm=comm) as pair, timed("matching: Hessians"):
         constants = pair.hessian_error(np.zeros((pair.sites.n_owned, cell.dimension)))
     virial = cauchy_born_errors(*laws, *of, study.crystal.species)
