@@ -35,6 +35,7 @@ usage: parmlip INPUT.toml [--check] [--set TABLE.KEY=VALUE]... [--overwrite | --
        mpirun -n N parmlip ...
 
 Runs the stages of an input file. Verbs:
+  advise INPUT.toml                           how wrong the simulation will be, why, and what to change
   evaluate INPUT.toml STRUCTURES -o OUT.xyz   energies, forces and virials of the reference or the surrogate
   reference INPUT.toml STRUCTURES -o OUT.xyz  a data set labelled by the reference; goes on where it was stopped
   export RUN.h5 -o NAME.yace                  the fitted potential for LAMMPS, with a certificate
@@ -179,6 +180,29 @@ def _run(arguments: list[str], comm: MPI.Comm) -> int:
         for line in pipeline.check(study, comm):
             _tell(comm, line)
         return 0
+    pipeline.run(study, comm, overwrite=options.overwrite, resume=options.resume)
+    return 0
+
+
+def _advise(arguments: list[str], comm: MPI.Comm) -> int:
+    parser = _Parser(
+        prog="parmlip advise",
+        description="Train the surrogate, measure its matching conditions and relax the simulation cell with it alone; "
+        "from these tell the bounds of its errors term by term against those that [advise] wants, and write "
+        "NAME_advised.toml: the input with the keys changed that the dominating term asks for (values of --set are not "
+        "in it).",
+    )
+    _add_input(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing result file")
+    parser.add_argument("--resume", action="store_true", help="go on after the last complete stage")
+    options = parser.parse_args(arguments)
+    options.overrides = [
+        f"run.output={toml_value(Path(options.input).stem + '_advise.h5')}", *options.overrides,
+        'run.stages=["build", "reference", "train", "match", "relax", "advise"]', 'relax.laws=["surrogate"]',
+    ]  # fmt: skip
+    study = _load(options, comm)
+    from parmlip import pipeline
+
     pipeline.run(study, comm, overwrite=options.overwrite, resume=options.resume)
     return 0
 
@@ -436,6 +460,6 @@ def _doctor(arguments: list[str], comm: MPI.Comm) -> int:
 
 
 VERBS: Final[dict[str, Callable[[list[str], MPI.Comm], int]]] = {
-    "evaluate": _evaluate, "reference": _reference, "export": _export, "fit": _fit, "report": _report, "info": _info,
-    "template": _template, "doctor": _doctor,
+    "advise": _advise, "evaluate": _evaluate, "reference": _reference, "export": _export, "fit": _fit,
+    "report": _report, "info": _info, "template": _template, "doctor": _doctor,
 }  # fmt: skip

@@ -21,6 +21,7 @@ from parmlip.config_tables import (
     OBSERVATION_NAMES,
     TABLES,
     WEIGHT_PRESETS,
+    Advise,
     Compare,
     Crystal,
     Dataset,
@@ -40,8 +41,8 @@ from parmlip.config_tables import (
 from parmlip.errors import ConfigError
 
 __all__ = [
-    "Compare", "Crystal", "Dataset", "Defect", "Fit", "Match", "Point", "Rattle", "Reference", "Relax", "Report", "Run",
-    "Simulation", "Study", "Surrogate", "Training", "Weights", "load", "loads",
+    "Advise", "Compare", "Crystal", "Dataset", "Defect", "Fit", "Match", "Point", "Rattle", "Reference", "Relax",
+    "Report", "Run", "Simulation", "Study", "Surrogate", "Training", "Weights", "load", "loads",
 ]  # fmt: skip
 
 # Tables whose every key has a default exist without being written; the others only where the input has them.
@@ -131,6 +132,11 @@ class Study:
     def compare(self) -> Compare:
         """[compare]."""
         return self._table("compare")  # type: ignore[no-any-return]
+
+    @property
+    def advise(self) -> Advise:
+        """[advise]."""
+        return self._table("advise")  # type: ignore[no-any-return]
 
     @property
     def report(self) -> Report:
@@ -247,6 +253,8 @@ def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
             tables[name] = read_table(kind, _prepared(name, values.get(name, {})), f"[{name}]", _LATER_KEYS.get(name))
     check_tables(tables)
     study = Study(tables, _read_sweep(values.get("sweep", {})), source, text)
+    if study.sweep and "advise" in study.run.stages:
+        raise ConfigError('[run] stages: "advise" is about one fit; choose a point: --set sweep={} and the swept keys')
     study.points()  # every point must be a right input
     return study
 

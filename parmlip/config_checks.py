@@ -93,6 +93,7 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         )
     _check_controlled(tables)
     _check_match(tables)
+    _check_advise(tables)
     _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:
         raise ConfigError(
@@ -112,6 +113,17 @@ def _check_match(tables: Mapping[str, Any]) -> None:
         raise ConfigError(
             f'[run] stages: "match" needs a [reference] with site energies, not kind = {show(reference.kind)}'
         )
+
+
+def _check_advise(tables: Mapping[str, Any]) -> None:
+    """Advice is about one fit and the perfect crystal that its far field is a deformation of."""
+    if "advise" not in tables["run"].stages:
+        return
+    crystal = tables.get("crystal")
+    if crystal is not None and crystal.lattice is None:
+        raise ConfigError('[run] stages: "advise" needs [crystal] lattice, not a structure file')
+    if "dataset" in tables:
+        raise ConfigError('[run] stages: "advise" needs a [reference] and [[training]], not a [dataset]')
 
 
 def _check_fit(tables: Mapping[str, Any]) -> None:

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 from parmlip.config_schema import key
 
-STAGE_NAMES: Final = ("build", "reference", "train", "match", "relax", "compare", "report")
-DEFAULT_STAGES: Final = tuple(name for name in STAGE_NAMES if name != "match")
+STAGE_NAMES: Final = ("build", "reference", "train", "match", "relax", "compare", "advise", "report")
+DEFAULT_STAGES: Final = tuple(name for name in STAGE_NAMES if name not in ("match", "advise"))
 # Lattices: number of species slots and of components that move; `crystal.lattices.LATTICES` has the geometry.
 LATTICE_SLOTS: Final = MappingProxyType(
     {"bcc": 1, "fcc": 1, "sc": 1, "diamond": 1, "b2": 2, "hcp": 1, "triangular": 1, "square": 1, "chain": 1}
@@ -416,6 +416,14 @@ class Compare:
 
 
 @dataclass(frozen=True)
+class Advise:
+    """[advise]: errors that are wanted; the stage "advise" tells what is in their way."""
+
+    geometry_error: float = key(1e-2, above=0.0, about="of ||D(u_ref - u_sur)||, angstrom")
+    energy_error: float = key(1e-2, above=0.0, about="of the formation energy, eV")
+
+
+@dataclass(frozen=True)
 class Report:
     """[report]: figures and structures."""
 
@@ -428,7 +436,8 @@ TABLES: Final[Mapping[str, type]] = MappingProxyType(
     {
         "run": Run, "crystal": Crystal, "reference": Reference, "simulation": Simulation, "training": Training,
         "dataset": Dataset,
-        "surrogate": Surrogate, "fit": Fit, "match": Match, "relax": Relax, "compare": Compare, "report": Report,
+        "surrogate": Surrogate, "fit": Fit, "match": Match, "relax": Relax, "compare": Compare,
+        "advise": Advise, "report": Report,
     }
 )  # fmt: skip
 

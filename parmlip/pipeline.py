@@ -113,7 +113,12 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
             wanted=lambda study: "surrogate" in study.relax.laws,
         ),
         "compare": Stage(
-            _by_name("compare"), "compare", ("relax_reference", "relax_surrogate"), ("compare",), wanted=_has_law
+            _by_name("compare"), "compare", ("relax_reference", "relax_surrogate"), ("compare",), ("training",),
+            wanted=_has_law,
+        ),
+        "advise": Stage(
+            _by_name("advise"), "advise", ("build", "reference", "train", "match", "relax_surrogate"),
+            ("training", "simulation", "surrogate", "fit", "compare.neighbours", "advise"),
         ),
         "report": Stage(_by_name("report"), "report", (), ("report",), gathers=True),
     }

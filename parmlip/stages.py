@@ -46,6 +46,7 @@ from parmlip.parallel.logs import timed
 from parmlip.potentials.ace import ACE
 from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
+from parmlip.stages_advise import advised
 from parmlip.stages_bars import committee_fields, equilibrium_bars
 from parmlip.stages_controlled import equilibria, law_of
 from parmlip.stages_errors import parity_fields, residual_fields, split_fields
@@ -305,6 +306,13 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         logger.warning("the surrogate relaxed into another basin: its errors are not those of this one")
     logger.info("geometry error %.3e A, energy error %.3e eV", geometry.error, fields["energy_error"].value)
     return fields
+
+
+def advise(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The surrogate's error budget in the simulation cell, and what to change."""
+    of = _crystal(study, results)
+    assert of is not None  # the input was checked
+    return advised(study, results, of, comm)
 
 
 def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:

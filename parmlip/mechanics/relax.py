@@ -16,7 +16,7 @@ from parmlip.errors import ConvergenceError, GeometryError
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.green import BulkGreen, without_translation
 from parmlip.mechanics.lbfgs import LbfgsDirection
-from parmlip.mechanics.line_search import State, evaluate, largest, search
+from parmlip.mechanics.line_search import State, evaluate, largest, measured_rounding, search
 from parmlip.mechanics.newton import NewtonDirection
 from parmlip.mechanics.total_energy import TotalEnergy
 from parmlip.numerics.lattice_fourier import UnstableLattice
@@ -25,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 FloatArray = NDArray[np.float64]
 
+# Forces at rest, and energies that steps compare, are within this factor of their measured rounding.
+_FLOOR: Final = 10.0
+_USUAL: Final = 1e-10  # eV, rounding of energies that `search` always grants
 _HEADER: Final = "iteration          energy (eV)  max force (eV/A)   step (A)  inner  seconds"
 
 
@@ -47,7 +50,7 @@ class Equilibrium:
     energy: float  # E(u) - E(0), eV, the same on every rank
     f_nd: FloatArray  # (n_owned, d) forces left, eV / angstrom
     max_force: float  # their largest component on any rank
-    converged: bool
+    converged: bool  # to `force_tolerance`, or to the rounding of the law's forces
     method: str
     history: tuple[Iteration, ...]  # the start, then one entry per step
 
@@ -93,8 +96,9 @@ def relax(
     u0_nd : ndarray, shape (n_owned, d)
         Start, angstrom. In a periodic cell its mean displacement is kept: translations cost no energy.
     settings : Relax
-        `method` newton or lbfgs; stops when the largest force component is at most `force_tolerance`. `hessian` "auto"
-        is matrix-free with a Green's function, assembled (for algebraic multigrid) without.
+        `method` newton or lbfgs; stops when the largest force component is at most `force_tolerance`, or, with a
+        warning, where no step lowers it further and it is rounding: large coefficients that cancel have that.
+        `hessian` "auto" is matrix-free with a Green's function, assembled (for algebraic multigrid) without.
     green : BulkGreen, optional
         Preconditioner, made by `bulk_green` if left out. It need not be that of the same law.
     what : str
@@ -136,6 +140,7 @@ def relax(
     def ended(converged: bool) -> Equilibrium:
         return Equilibrium(state.u_nd, state.energy, state.f_nd, state.max_force, converged, method, tuple(history))
 
+    noise = 0.0  # eV
     record(0.0, 0)
     while state.max_force > settings.force_tolerance:
         if len(history) > settings.max_iterations:
@@ -144,9 +149,21 @@ def relax(
         s_nd, inner, indefinite = direction(state, settings.force_tolerance)
         if indefinite:
             logger.info("negative curvature after %d inner iterations", inner)
-        trial = search(energy, state, _centred(energy, s_nd), step_cap=settings.step_cap)
+        trial = search(energy, state, _centred(energy, s_nd), step_cap=settings.step_cap, noise=noise)
         if trial is None:  # negative curvature at the first step, or a direction spoilt by rounding
-            trial = search(energy, state, _downhill(energy, green, state), step_cap=settings.step_cap)
+            trial = search(energy, state, _downhill(energy, green, state), step_cap=settings.step_cap, noise=noise)
+        if trial is None and isinstance(energy, Energy):
+            rounding = measured_rounding(energy, state)
+            if state.max_force <= _FLOOR * rounding.force:
+                logger.warning(
+                    "%s: ends at %.1e eV/A, where forces are rounding (%.1e); [relax] force_tolerance = %g is out of "
+                    "this law's reach", what, state.max_force, rounding.force, settings.force_tolerance,
+                )  # fmt: skip
+                return ended(True)
+            if _FLOOR * rounding.energy > 2.0 * noise and _FLOOR * rounding.energy > _USUAL:
+                noise = _FLOOR * rounding.energy
+                logger.info("energies are known to %.1e eV: the search goes by the forces", rounding.energy)
+                continue
         if trial is None:
             problem = f"after {len(history) - 1} iterations no lower energy was found along the forces"
             raise _failed(what, problem, ended(False), settings.force_tolerance)
