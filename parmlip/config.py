@@ -263,8 +263,11 @@ def _prepared(name: str, table: Any) -> Any:
     """The table with named weights in the place of a preset's name."""
     if name == "fit" and isinstance(table, Mapping) and isinstance(table.get("weights"), str):
         preset = table["weights"]
+        if preset == "balanced":
+            return {**table, "weights": {}, "balance": True}
         if preset not in WEIGHT_PRESETS:
-            raise ConfigError(f"[fit] weights = {show(preset)}: no such preset{suggestion(preset, WEIGHT_PRESETS)}")
+            known = [*WEIGHT_PRESETS, "balanced"]
+            raise ConfigError(f"[fit] weights = {show(preset)}: no such preset{suggestion(preset, known)}")
         return {**table, "weights": {**dict.fromkeys(OBSERVATION_NAMES, 0.0), **WEIGHT_PRESETS[preset]}}
     return table
 

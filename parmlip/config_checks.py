@@ -130,6 +130,8 @@ def _check_fit(tables: Mapping[str, Any]) -> None:
     fit, crystal = tables["fit"], tables.get("crystal")
     if all(weight == 0.0 for weight in plain(fit.weights).values()):
         raise ConfigError("[fit] weights: all are zero; at least one must be greater than 0")
+    if fit.balance and not (fit.weights.energy > 0.0 and fit.weights.force > 0.0):
+        raise ConfigError("[fit] balance: needs weights of energy and force above 0")
     for name in fit.observed:
         where = f"[fit] {'observations' if name in fit.observations else 'weights'}: {name}"
         if "dataset" in tables and name not in OBSERVATION_NAMES[:3]:

@@ -355,7 +355,8 @@ WEIGHT_PRESETS: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
 class Fit:
     """[fit]: weights and solver of the least-squares problem."""
 
-    weights: Weights = Weights()  # or the name of a preset
+    weights: Weights = Weights()  # or the name of a preset, or "balanced": the defaults and balance = true
+    balance: bool = key(False, about="move the weights until eps^E ~ (eps^F)^2 ~ log(L) (eps^V_1)^2 on the test set")
     observations: tuple[str, ...] = key((), choices=OBSERVATION_NAMES, about="rows kept for refits, also of weight 0")
     decay: float = key(0.0, least=0.0, about="gamma of the weights exp(2 gamma |rho|) of site_energy, force_derivative")
     # Force errors on the test sets of the tungsten and silicon inputs, against the best of all solvers and tolerances:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -40,6 +41,7 @@ from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.memory import PeakMemory, bytes_per_site
 from parmlip.mechanics.relax import bulk_green, relax
 from parmlip.mechanics.stability import stability
+from parmlip.numerics.regression import Regression
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.farm import on_root_alone
 from parmlip.parallel.logs import timed
@@ -47,6 +49,7 @@ from parmlip.potentials.ace import ACE
 from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
 from parmlip.stages_advise import advised
+from parmlip.stages_balance import balanced_solution
 from parmlip.stages_bars import committee_fields, equilibrium_bars
 from parmlip.stages_controlled import equilibria, law_of
 from parmlip.stages_errors import parity_fields, residual_fields, split_fields
@@ -182,13 +185,17 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         factors = all_factors(study, results, basis, training, of)
     exact = constraints(study, results, basis, of)
     by_type = construct.type_weights(study)
-    with timed("least squares"):
-        solution = design.fit(
+
+    def solve(weights: Mapping[str, float]) -> Regression:
+        return design.fit(
             factors, weights, by_type,
             solver=study.fit.solver, tolerance=study.fit.tolerance, column_scaling=study.fit.column_scaling,
             prior_k=basis.smoothness(study.fit.smoothness) if study.fit.smoothness else None,
             constraints=exact, covariance=study.fit.committee > 0, comm=comm,
         )  # fmt: skip
+
+    with timed("least squares"):
+        solution, balance = balanced_solution(study, results, basis, factors, training, of, solve, weights, comm)
     law = ACE(basis, solution.coefficients)
     whole = law  # with the one-body energies that the labels of a data set do not have
     if "dataset" in study.tables:
@@ -203,6 +210,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         "n_basis": Field(basis.n_basis),
         "rank": Field(solution.rank, about="numerical rank of the weighted, scaled design matrix"),
         "degrees_of_freedom": Field(solution.degrees_of_freedom),
+        **balance,
         "residual_norm": Field(solution.residual_norm, about="of the weighted rows"),
         "hyperparameters": Field(solution.hyperparameters),
         "n_observations": Field(n_rows, about="rows of the design matrix"),

@@ -123,7 +123,7 @@ BAD_VALUES = [
     ("surrogate.cutoff=0", "[surrogate] cutoff = 0: must be greater than 0"),
     ("surrogate.correlation_order=9", "[surrogate] correlation_order = 9: must be at most 4"),
     ("surrogate.r0=20.0", "[surrogate] cutoff = 5.5: must be greater than inner_cutoff * r0 = 10"),
-    ("fit.weights=balanced", "[fit] weights = \"balanced\": no such preset; known: 'energy_mixing_K2'"),
+    ("fit.weights=balance", "[fit] weights = \"balance\": no such preset; did you mean 'balanced'?"),
     ("fit.weights={energy = 0.0, force = 0.0}", "[fit] weights: all are zero"),
     ("fit.weights={forces = 1.0}", "[fit] weights unknown key 'forces'; did you mean 'force'?"),
     ("fit.elasticity=true", "[fit] elasticity: not available in this version yet"),
