@@ -37,7 +37,7 @@ class Rounding:
     force: float  # eV / angstrom
 
 
-def measured_rounding(energy: Energy, state: State, n: int = 4) -> Rounding:
+def measured_rounding(energy: Energy, state: State, n: int = 2) -> Rounding:
     """The largest changes in `n` evaluations at the state, each moved by a random 1e-13 angstrom.
 
     Laws whose large coefficients cancel have more than the digits of their energies tell. Collective on

@@ -16,7 +16,7 @@ from parmlip.errors import ConvergenceError, GeometryError
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.green import BulkGreen, without_translation
 from parmlip.mechanics.lbfgs import LbfgsDirection
-from parmlip.mechanics.line_search import State, evaluate, largest, measured_rounding, search
+from parmlip.mechanics.line_search import Rounding, State, evaluate, largest, measured_rounding, search
 from parmlip.mechanics.newton import NewtonDirection
 from parmlip.mechanics.total_energy import TotalEnergy
 from parmlip.numerics.lattice_fourier import UnstableLattice
@@ -27,6 +27,7 @@ FloatArray = NDArray[np.float64]
 
 # Forces at rest, and energies that steps compare, are within this factor of their measured rounding.
 _FLOOR: Final = 10.0
+_STALLED: Final = 10  # steps after which it is asked whether the forces are rounding
 _USUAL: Final = 1e-10  # eV, rounding of energies that `search` always grants
 _HEADER: Final = "iteration          energy (eV)  max force (eV/A)   step (A)  inner  seconds"
 
@@ -141,11 +142,16 @@ def relax(
         return Equilibrium(state.u_nd, state.energy, state.f_nd, state.max_force, converged, method, tuple(history))
 
     noise = 0.0  # eV
+    least, stalled = state.max_force, 0  # steps since the largest force was clearly less than ever before
     record(0.0, 0)
     while state.max_force > settings.force_tolerance:
         if len(history) > settings.max_iterations:
             problem = f"not converged after {settings.max_iterations} iterations ([relax] max_iterations)"
             raise _failed(what, problem, ended(False), settings.force_tolerance)
+        if stalled == _STALLED and isinstance(energy, Energy):
+            stalled = 0
+            if _at_rest(measured_rounding(energy, state), state, settings, what):
+                return ended(True)
         s_nd, inner, indefinite = direction(state, settings.force_tolerance)
         if indefinite:
             logger.info("negative curvature after %d inner iterations", inner)
@@ -154,11 +160,7 @@ def relax(
             trial = search(energy, state, _downhill(energy, green, state), step_cap=settings.step_cap, noise=noise)
         if trial is None and isinstance(energy, Energy):
             rounding = measured_rounding(energy, state)
-            if state.max_force <= _FLOOR * rounding.force:
-                logger.warning(
-                    "%s: ends at %.1e eV/A, where forces are rounding (%.1e); [relax] force_tolerance = %g is out of "
-                    "this law's reach", what, state.max_force, rounding.force, settings.force_tolerance,
-                )  # fmt: skip
+            if _at_rest(rounding, state, settings, what):
                 return ended(True)
             if _FLOOR * rounding.energy > 2.0 * noise and _FLOOR * rounding.energy > _USUAL:
                 noise = _FLOOR * rounding.energy
@@ -170,8 +172,22 @@ def relax(
         direction.accepted(state, trial)
         step = largest(trial.u_nd - state.u_nd, energy.comm)
         state = trial
+        stalled = 0 if state.max_force < 0.5 * least else stalled + 1
+        least = min(least, state.max_force)
         record(step, inner)
     return ended(True)
+
+
+def _at_rest(rounding: Rounding, state: State, settings: Relax, what: str) -> bool:
+    """Whether the forces are rounding; said if so."""
+    if state.max_force > _FLOOR * rounding.force:
+        return False
+    logger.warning(
+        "%s: ends at %.1e eV/A, where forces are rounding (%.1e); [relax] force_tolerance = %g is out of this law's "
+        "reach",
+        what, state.max_force, rounding.force, settings.force_tolerance,
+    )  # fmt: skip
+    return True
 
 
 def bulk_green(energy: Energy) -> BulkGreen | None:
