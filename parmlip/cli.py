@@ -207,6 +207,20 @@ def _advise(arguments: list[str], comm: MPI.Comm) -> int:
     return 0
 
 
+def _structures(options: argparse.Namespace, outputs: Sequence[Path | None]) -> Any:
+    """What is to be evaluated, once it is clear that the results can be written."""
+    from parmlip.io.atoms import read_structures
+
+    for path in outputs:
+        if path is not None and path.exists() and not options.overwrite:
+            raise ConfigError(f"{path} exists; use --overwrite")
+        if path is not None and not path.parent.is_dir():
+            raise ConfigError(f"{path}: there is no directory {path.parent}")
+    if options.output.resolve() == options.structures.resolve():
+        raise ConfigError(f"-o {options.output}: is the file of the structures itself")
+    return read_structures(options.structures)
+
+
 def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
     parser = _Parser(
         prog="parmlip evaluate",
@@ -227,19 +241,7 @@ def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
         raise ConfigError(f"{options.input} holds one law: leave out --law and --point")
     from parmlip import pipeline
 
-    def check() -> Any:
-        from parmlip.io.atoms import read_structures
-
-        for path in (options.output, options.hessian):
-            if path is not None and path.exists() and not options.overwrite:
-                raise ConfigError(f"{path} exists; use --overwrite")
-            if path is not None and not path.parent.is_dir():
-                raise ConfigError(f"{path}: there is no directory {path.parent}")
-        if options.output.resolve() == options.structures.resolve():
-            raise ConfigError(f"-o {options.output}: is the file of the structures itself")
-        return read_structures(options.structures)
-
-    structures = on_root(comm, "reading structures", check)
+    structures = on_root(comm, "reading structures", _structures, options, (options.output, options.hessian))
     results = pipeline.open_law(study, which, options.point, comm)
     logs.start(comm=comm)
     from parmlip.evaluate import evaluate
@@ -267,18 +269,7 @@ def _reference(arguments: list[str], comm: MPI.Comm) -> int:
     study = _load(options, comm)
     total = study.reference.is_total
 
-    def check() -> Any:
-        from parmlip.io.atoms import read_structures
-
-        if options.output.exists() and not options.overwrite:
-            raise ConfigError(f"{options.output} exists; use --overwrite")
-        if not options.output.parent.is_dir():
-            raise ConfigError(f"{options.output}: there is no directory {options.output.parent}")
-        if options.output.resolve() == options.structures.resolve():
-            raise ConfigError(f"-o {options.output}: is the file of the structures itself")
-        return read_structures(options.structures)
-
-    structures = on_root(comm, "reading structures", check)
+    structures = on_root(comm, "reading structures", _structures, options, (options.output,))
     logs.start(comm=comm)
     from parmlip.evaluate import evaluate
     from parmlip.evaluate_total import evaluate_total, table_by_type, with_prefix

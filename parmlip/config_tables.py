@@ -415,6 +415,11 @@ class Compare:
     neighbours: str = key("voronoi", choices=("voronoi", "nearest"))
     same_basin: float = key(0.5, above=0.0)  # angstrom, largest |u_ref - u_sur|
 
+    @property
+    def stencil(self) -> Literal["voronoi", "nearest"]:
+        """`neighbours`, which is one of these."""
+        return "voronoi" if self.neighbours == "voronoi" else "nearest"
+
 
 @dataclass(frozen=True)
 class Advise:

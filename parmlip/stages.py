@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -274,8 +274,10 @@ def relax_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's equilibrium, sought from the reference's where that is known: the same basin is wanted."""
     start_ad = results.read("relax_reference", "displacement") if "reference" in study.relax.laws else None
     of = _crystal(study, results)
-    controlled = study.surrogate.kind == "taylor" and of is not None
-    law = law_of(study, results, of) if controlled and of is not None else construct.surrogate_law(results)
+    if study.surrogate.kind == "taylor" and of is not None:
+        law: SiteLaw = law_of(study, results, of)
+    else:
+        law = construct.surrogate_law(results)
     return _equilibrium(study, results, comm, law, "surrogate", start_ad)
 
 
@@ -283,10 +285,9 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """Geometry error in the stencil norm, errors of the relaxation energy and of the formation energy."""
     of = _crystal(study, results)
     cell = construct.supercell(study, study.simulation, of)
-    kind: Literal["voronoi", "nearest"] = "voronoi" if study.compare.neighbours == "voronoi" else "nearest"
     u_ref, u_sur = (results.read(f"relax_{law}", "displacement") for law in ("reference", "surrogate"))
     share_n = np.arange(comm.rank, cell.n_sites, comm.size)
-    pairs = nearest_neighbours(cell, kind, share_n)
+    pairs = nearest_neighbours(cell, study.compare.stencil, share_n)
     geometry = compare_geometry(pairs, u_ref, u_sur, study.compare.same_basin, comm=comm)
     energies = {law: results.read(f"relax_{law}", "energy") for law in ("reference", "surrogate")}
     fields = {

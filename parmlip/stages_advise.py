@@ -5,36 +5,34 @@ from __future__ import annotations
 import logging
 import math
 import tomllib
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
 from parmlip import construct
 from parmlip.analysis.advice import Budget, Change, Measured, Term, Training, advice, budget
 from parmlip.analysis.matching import CellPair
 from parmlip.config import Study
-from parmlip.config_schema import show, toml_document
+from parmlip.config_schema import plain, show, toml_document
+from parmlip.construct_controlled import domain_length
 from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.nearest import nearest_neighbours
-from parmlip.crystal.supercell import Supercell, build_supercell
-from parmlip.errors import ConvergenceError, DataError
+from parmlip.crystal.norms import stencil_squares
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.energy import Energy
-from parmlip.mechanics.extremes import RitzValues, ritz_values
 from parmlip.mechanics.stability import Product
 from parmlip.mechanics.stencil_space import StencilSpace
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
+from parmlip.stages_match import largest_perfect_cell
 
 logger = logging.getLogger(__name__)
 
 Fields = dict[str, Field]
-Kind = Literal["voronoi", "nearest"]
 
 _PROBE = 1e-3  # angstrom, displacements by which third derivatives are told
 
@@ -49,7 +47,7 @@ def advised(study: Study, results: Results, of: tuple[Lattice, float], comm: MPI
     if changes:
         path = results.path.with_name(f"{study.source.stem}_advised.toml")
         lines += [f"{i + 1}. {change.reason}: {_keys(change)}" for i, change in enumerate(changes)]
-        on_root(comm, "writing the changed input", path.write_text, changed_input(study.text, changes))
+        on_root(comm, "writing the changed input", path.write_text, changed_input(study, changes))
         lines.append(f"the changed input: {path}")
     else:
         lines.append("the bounds are below the wanted errors: nothing to change")
@@ -67,9 +65,9 @@ def advised(study: Study, results: Results, of: tuple[Lattice, float], comm: MPI
     }
 
 
-def changed_input(text: str, changes: list[Change]) -> str:
+def changed_input(study: Study, changes: list[Change]) -> str:
     """The input with every change's keys; cells are enlarged to whole repeats, at least by one."""
-    tables: dict[str, Any] = tomllib.loads(text)
+    tables: dict[str, Any] = tomllib.loads(study.text)
     for change in changes:
         for dotted, value in change.keys.items():
             table, *inner = dotted.split(".")
@@ -83,8 +81,8 @@ def changed_input(text: str, changes: list[Change]) -> str:
                 continue
             at = tables.setdefault(table, {})
             for name in inner[:-1]:
-                if not isinstance(at.get(name, {}), dict):
-                    at[name] = {}  # the name of a preset, which single weights replace
+                if isinstance(at.get(name), str):  # a preset's name: its weights, of which one changes
+                    at[name] = plain(study.fit.weights)
                 at = at.setdefault(name, {})
             at[inner[-1]] = value
             tables.get("sweep", {}).pop(dotted, None)
@@ -95,68 +93,42 @@ def changed_input(text: str, changes: list[Change]) -> str:
 
 def _measured(study: Study, results: Results, of: tuple[Lattice, float], comm: MPI.Comm) -> Measured:
     cell = construct.supercell(study, study.simulation, of)
-    kind: Kind = "voronoi" if study.compare.neighbours == "voronoi" else "nearest"
+    kind = study.compare.stencil
     laws = construct.reference_law(study), construct.surrogate_law(results)
     energy = Energy(laws[1], cell, comm=comm)
     u_ad = results.read("relax_surrogate", "displacement")
-    with timed("stability constant"):
-        stability, stiffness = _extremes(energy, energy.sites.restrict(u_ad), kind)
-    small = min((construct.supercell(study, block, of) for block in study.training), key=lambda c: c.n_sites)
-    length = float(np.linalg.norm(small.cell_cc[np.array(small.periodic)], axis=1).min())
+    u_nd = energy.sites.restrict(u_ad)
+    with timed("stability constant"), StencilSpace(cell, energy.sites, kind) as space, Product(energy, u_nd) as product:
+        stability, stiffness = space.extremes(product)
+    small = min(study.training, key=lambda block: domain_length(study, block, of))
+    length, n_sites = domain_length(study, small, of), construct.supercell(study, small, of).n_sites
     far_square, far_fourth = 0.0, 0.0
     if study.simulation.defects:
         centres = construct.defect_centres(study, study.simulation, of)
-        square_n = _stencil_squares(cell, kind, energy.sites.global_n, u_ad)
+        square_n = stencil_squares(nearest_neighbours(cell, kind, energy.sites.global_n), u_ad)
         far_n = distances_to(cell, centres)[energy.sites.global_n] > 0.5 * length
         far_square, far_fourth = (comm.allreduce(math.fsum(square_n[far_n] ** power)) for power in (1, 2))
     return Measured(
-        dimension=cell.dimension, n_defects=max(len(study.simulation.defects), 1), length=length, n_sites=small.n_sites,
+        dimension=cell.dimension, n_defects=max(len(study.simulation.defects), 1), length=length, n_sites=n_sites,
         # Of the random states: ascent goes to the corners of a cube that has a dimension for each site, where no
         # equilibrium lies.
         energy=float(results.read("match", "energy_random")),
         force=float(results.read("match", "force_random")),
         force_constants_hom=float(results.read("match", "force_constants_hom_error")),
-        cubic=_cubic(study, of, kind, laws, comm),
+        cubic=_cubic(study, of, laws, comm),
         stability=stability, stiffness=stiffness, far_square=far_square, far_fourth=far_fourth,
         bulk_energy=float(results.read("train", "bulk_energy") - results.read("reference", "bulk_energy")),
     )  # fmt: skip
 
 
-def _extremes(energy: Energy, u_nd: NDArray[np.float64], kind: Kind) -> tuple[float, float]:
-    """Least and largest <H v, v> / ||Dv||^2, to 2 and 1 %. Collective."""
-
-    def done(found: RitzValues) -> bool:
-        least, largest = found.values[0], found.values[-1]
-        return bool(found.residual_lowest <= 0.02 * abs(least) and found.residual_highest <= 0.01 * abs(largest))
-
-    with StencilSpace(energy.supercell, energy.sites, kind) as space, Product(energy, u_nd) as product:
-        found = ritz_values(product, space.inverse, done, energy.sites, energy.dimension, max_steps=300, seed=1)
-    if not done(found):
-        raise ConvergenceError(f"stability constant {found.values[0]:.3g} eV/A^2: no convergence in 300 Lanczos steps")
-    if not found.values[0] > 0.0:
-        raise DataError(f"advise: the surrogate's equilibrium is not stable (constant {found.values[0]:.3g} eV/A^2)")
-    return float(found.values[0]), float(found.values[-1])
-
-
-def _stencil_squares(
-    cell: Supercell, kind: Kind, centre_n: NDArray[np.intp], u_ad: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """|Du|^2 of some sites, angstrom^2."""
-    pairs = nearest_neighbours(cell, kind, centre_n)
-    square_p: NDArray[np.float64] = np.sum((u_ad[pairs.site_p] - u_ad[pairs.centre_p]) ** 2, axis=1)
-    n, numbers = len(centre_n), np.repeat(np.arange(len(centre_n)), np.diff(pairs.first_n))
-    return np.bincount(numbers, square_p, n).astype(np.float64)
-
-
-def _cubic(study: Study, of: tuple[Lattice, float], kind: Kind, laws: tuple[SiteLaw, SiteLaw], comm: MPI.Comm) -> float:
+def _cubic(study: Study, of: tuple[Lattice, float], laws: tuple[SiteLaw, SiteLaw], comm: MPI.Comm) -> float:
     """Error of the perfect crystal's third derivative: change of the Hessian's error over the largest |Du|, eV/A^3.
 
     By one random displacement. The error of the energy density's third derivative by strain would not do: most of
     that may lie in null Lagrangians, which no force in the interior feels.
     """
-    repeats = max((block.repeats for block in study.training), key=lambda r: int(np.prod(r)))
-    cell = build_supercell(*of, repeats, study.crystal.species)
-    with CellPair(*laws, cell, kind, comm=comm) as pair:
+    cell = largest_perfect_cell(study, of)
+    with CellPair(*laws, cell, study.compare.stencil, comm=comm) as pair:
         u_ad = np.random.default_rng(1).uniform(-_PROBE, _PROBE, (cell.n_sites, cell.dimension))
         u_nd = pair.sites.restrict(u_ad)
         zero_nd = np.zeros_like(u_nd)
@@ -165,7 +137,7 @@ def _cubic(study: Study, of: tuple[Lattice, float], kind: Kind, laws: tuple[Site
             Product(pair.reference, u_nd) as a_u, Product(pair.surrogate, u_nd) as b_u,
         ):  # fmt: skip
             change = pair.space.operator_norm(lambda v_nd: (a_u(v_nd) - b_u(v_nd)) - (a_0(v_nd) - b_0(v_nd)))
-        square_n = _stencil_squares(cell, kind, pair.sites.global_n, u_ad)
+        square_n = stencil_squares(nearest_neighbours(cell, study.compare.stencil, pair.sites.global_n), u_ad)
         return change / math.sqrt(comm.allreduce(float(square_n.max(initial=0.0)), op=MPI.MAX))
 
 

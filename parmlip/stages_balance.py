@@ -6,11 +6,10 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 
-import numpy as np
 from mpi4py import MPI
 
-from parmlip import construct
 from parmlip.config import Study
+from parmlip.construct_controlled import domain_size
 from parmlip.crystal.lattices import Lattice
 from parmlip.fit import design
 from parmlip.fit.balance import BAND, Balance, Step, balanced, relative_errors
@@ -50,9 +49,7 @@ def balanced_solution(
         logger.warning("weights are balanced on the training set, since there is no test set")
     log_size = 1.0
     if of is not None and "training" in study.tables:
-        cell = max((construct.supercell(study, t, of) for t in study.training), key=lambda c: c.n_sites)
-        edge = float(np.linalg.norm(cell.cell_cc[np.array(cell.periodic)], axis=1).min())
-        log_size = max(math.log(edge / of[1]), 1.0)
+        log_size = max(math.log(domain_size(study, of)), 1.0)
 
     def measure(solution: Regression) -> Balance:
         law = ACE(basis, solution.coefficients)

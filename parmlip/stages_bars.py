@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Literal
 
 import numpy as np
 from mpi4py import MPI
@@ -94,8 +93,7 @@ def equilibrium_bars(
         has = 0 if committee is None else len(committee)
         raise ConfigError(f"[relax] error_bars = {n}: needs as many members, but the surrogate's committee has {has}")
     cell, comm = energy.supercell, energy.comm
-    kind: Literal["voronoi", "nearest"] = "voronoi" if study.compare.neighbours == "voronoi" else "nearest"
-    pairs = nearest_neighbours(cell, kind, np.arange(comm.rank, cell.n_sites, comm.size))
+    pairs = nearest_neighbours(cell, study.compare.stencil, np.arange(comm.rank, cell.n_sites, comm.size))
     one_species = of is not None and len(set(study.crystal.species)) == 1 and len(cell.species) == 1
     perfect = UnitCell(energy.law, *of, study.crystal.species) if of is not None and one_species else None
     with timed("error bars"):

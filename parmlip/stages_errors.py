@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 import numpy as np
 from mpi4py import MPI
@@ -38,9 +37,8 @@ def residual_fields(study: Study, energy: Energy, u_nd: RealArray, green: BulkGr
     """
     if not study.relax.residual or "reference" not in study.tables or study.reference.is_total:
         return {}
-    kind: Literal["voronoi", "nearest"] = "voronoi" if study.compare.neighbours == "voronoi" else "nearest"
     reference = Energy(construct.reference_law(study), energy.supercell, comm=energy.comm)
-    with timed("residual"), StencilSpace(energy.supercell, energy.sites, kind) as space:
+    with timed("residual"), StencilSpace(energy.supercell, energy.sites, study.compare.stencil) as space:
         found = residual(reference, energy, u_nd, space, green)
     logger.info("residual %.3e eV/A (dual norm): geometry error about %.3e A", found.dual, found.geometry)
     return {

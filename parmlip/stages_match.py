@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Literal
 
 import numpy as np
 from mpi4py import MPI
@@ -25,7 +24,6 @@ from parmlip.potentials.base import SiteLaw
 logger = logging.getLogger(__name__)
 
 Fields = dict[str, Field]
-Kind = Literal["voronoi", "nearest"]
 
 _STREAM = 2  # of the random numbers; 0 and 1 are those of training and test samples
 
@@ -55,7 +53,7 @@ def _of_cell(
     """eps^E, eps^F and eps^FC of one training cell."""
     match, cell = study.match, construct.supercell(study, block, of)
     h = block.rattle.half_width if isinstance(match.radius, str) else match.radius
-    with CellPair(*laws, cell, _kind(study), comm=comm) as pair:
+    with CellPair(*laws, cell, study.compare.stencil, comm=comm) as pair:
         centre_nd = np.zeros((pair.sites.n_owned, cell.dimension))
         if block.relax:
             centre_nd = relax(pair.reference, centre_nd, study.relax, what=f"training cell {block.name}").u_nd
@@ -79,16 +77,17 @@ def _of_crystal(
     study: Study, of: tuple[Lattice, float], laws: tuple[SiteLaw, SiteLaw], comm: MPI.Comm
 ) -> MatchingConditions:
     """eps^FC_hom, in the largest training cell without its defects, and eps^V_j."""
-    perfect = [construct.perfect_supercell(study, block, of) for block in study.training]
-    cell = max(perfect, key=lambda c: c.n_sites)
-    with CellPair(*laws, cell, _kind(study), comm=comm) as pair, timed("matching: Hessians"):
+    cell = largest_perfect_cell(study, of)
+    with CellPair(*laws, cell, study.compare.stencil, comm=comm) as pair, timed("matching: Hessians"):
         constants = pair.hessian_error(np.zeros((pair.sites.n_owned, cell.dimension)))
     virial = cauchy_born_errors(*laws, *of, study.crystal.species)
     return MatchingConditions(force_constants_hom=constants, virial_0=virial[0], virial_1=virial[1], virial_2=virial[2])
 
 
-def _kind(study: Study) -> Kind:
-    return "voronoi" if study.compare.neighbours == "voronoi" else "nearest"
+def largest_perfect_cell(study: Study, of: tuple[Lattice, float]) -> Supercell:
+    """The largest training cell without its defects."""
+    perfect = [construct.perfect_supercell(study, block, of) for block in study.training]
+    return max(perfect, key=lambda cell: cell.n_sites)
 
 
 def _fields(found: MatchingConditions, d: int) -> Fields:

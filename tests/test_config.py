@@ -274,7 +274,7 @@ def test_built_in_parameter_sets_have_the_species_that_the_input_promises(name):
     ("keys", "message"),
     [
         ({"parameters": "Si-SW"}, 'parameters = "Si-SW": is a set of kind = "stillinger_weber", not "eam"'),
-        ({"kind": "bond_order"}, "kind = \"bond_order\" needs 'parameters': one of \"Si-PPM2017\""),
+        ({"kind": "bond_order"}, 'kind = "bond_order" needs \'parameters\': one of "Si-PPM2017"'),
         ({"kind": "tight_binding", "file": "x"}, 'file: is not for kind = "tight_binding"'),
         ({"kind": "stillinger_weber", "parameters": "Si-SW", "taper": (3.0, 4.0)}, "taper: is not for kind"),
         ({"parameters": "W-EAM4", "exponent": "published"}, 'exponent: is for kind = "bond_order", not "eam"'),

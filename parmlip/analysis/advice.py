@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from math import ceil, inf, sqrt
 from typing import Final
 
+from parmlip.errors import DataError
+
 # Beyond this factor of test over training force error more functions would only fit the training set better.
 _OVERFITTED: Final = 1.5
 _MORE_DEGREES: Final = 2
@@ -93,11 +95,11 @@ def budget(m: Measured) -> Budget:
 
     Raises
     ------
-    ValueError
-        The training cell's equilibrium is not stable: gamma <= 0.
+    DataError
+        The surrogate's equilibrium is not stable: gamma <= 0.
     """
     if not m.stability > 0.0:
-        raise ValueError(f"stability constant {m.stability:.3g}: no bound for a state that is not stable")
+        raise DataError(f"stability constant {m.stability:.3g} eV/A^2: no bound for a state that is not stable")
     force = sqrt(m.n_defects) * m.force / m.stability
     linear = m.force_constants_hom * sqrt(m.far_square) / m.stability
     cubic = 0.5 * m.cubic * sqrt(m.far_fourth) / m.stability

@@ -12,7 +12,7 @@ from mpi4py import MPI
 from numpy.typing import ArrayLike, NDArray
 
 from parmlip.crystal.neighbours import Pairs
-from parmlip.crystal.norms import stencil_square
+from parmlip.crystal.norms import stencil_square, stencil_squares
 from parmlip.errors import DataError
 
 RealArray = NDArray[np.float64]
@@ -80,10 +80,8 @@ def core_and_far(
     Collective on ``comm``. `pairs` are the nearest neighbours of this rank's share of sites; the difference
     (n_sites, d) and the flags (n_sites,) are those of all sites.
     """
-    bond_p = difference_ad[pairs.site_p] - difference_ad[pairs.centre_p]
-    square_p = np.einsum("pc,pc->p", bond_p, bond_p)
-    in_core_p = core_a[pairs.centre_p]
-    squares = np.array([square_p[in_core_p].sum(), square_p[~in_core_p].sum()])
+    square_n, in_core_n = stencil_squares(pairs, difference_ad), core_a[pairs.centre_n]
+    squares = np.array([square_n[in_core_n].sum(), square_n[~in_core_n].sum()])
     comm.Allreduce(MPI.IN_PLACE, squares, op=MPI.SUM)
     return sqrt(squares[0]), sqrt(squares[1])
 

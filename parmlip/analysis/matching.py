@@ -20,6 +20,7 @@ from parmlip.crystal.supercell import Supercell
 from parmlip.errors import GeometryError
 from parmlip.mechanics.cauchy_born import CauchyBorn
 from parmlip.mechanics.energy import Energy
+from parmlip.mechanics.line_search import dot
 from parmlip.mechanics.stability import Product
 from parmlip.mechanics.stencil_space import StencilSpace
 from parmlip.potentials.base import SiteLaw
@@ -126,7 +127,7 @@ class CellPair:
         """Dual norm of the force error g and its gradient (H - H~) K^+ g / norm."""
         _, g_nd, _ = self.errors(u_nd)
         w_nd = self.space.inverse(g_nd)
-        norm = self.space.dual_norm(g_nd)
+        norm = float(np.sqrt(max(dot(g_nd, w_nd, self.comm), 0.0)))  # w has no translation, so that of g does not count
         with Product(self.reference, u_nd) as h_ref, Product(self.surrogate, u_nd) as h_sur:
             gradient_nd = h_ref(w_nd) - h_sur(w_nd)
         return norm, gradient_nd / norm if norm > 0.0 else gradient_nd
@@ -141,14 +142,17 @@ class CellPair:
         best: float,
     ) -> float:
         """Largest error on the way: the corner of the cube that the gradient points to, then the next one."""
+        if n_steps == 0:
+            return best
         u_nd = start_nd
-        for _ in range(n_steps):
+        for step in range(n_steps + 1):  # the last one tells its value alone
             try:
                 value, gradient_nd = error(u_nd)
-                u_nd = centre_nd + half_width * np.sign(gradient_nd)
-                best = max(best, value, error(u_nd)[0])
             except GeometryError:
                 break
+            best = max(best, value)
+            if step < n_steps:
+                u_nd = centre_nd + half_width * np.sign(gradient_nd)
         return float(best)
 
 

@@ -11,8 +11,8 @@ from scipy.spatial import cKDTree
 from parmlip.crystal.supercell import Supercell
 
 
-def distances_to(supercell: Supercell, points_nc: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Distance of every site to the nearest of some points or of their periodic images.
+def offsets_to(supercell: Supercell, points_nc: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Vector to every site from the nearest of some points or of their periodic images, and the number of that point.
 
     Parameters
     ----------
@@ -22,16 +22,23 @@ def distances_to(supercell: Supercell, points_nc: NDArray[np.float64]) -> NDArra
 
     Returns
     -------
-    distance_a : ndarray, shape (n_sites,), angstrom
+    offset_ac : ndarray, shape (n_sites, 3), angstrom
+    number_a : ndarray, shape (n_sites,)
     """
     cell_cc = supercell.cell_cc
-    wrap_c = np.array(supercell.periodic, dtype=float)
-    fractional_nc = points_nc @ np.linalg.inv(cell_cc)
-    fractional_nc = fractional_nc - wrap_c * np.floor(fractional_nc)
-    site_fractions = supercell.positions_ac @ np.linalg.inv(cell_cc)
-    site_fractions = site_fractions - wrap_c * np.floor(site_fractions)
+    inverse_cc, wrap_c = np.linalg.inv(cell_cc), np.array(supercell.periodic, dtype=float)
+    point_nf, site_af = points_nc @ inverse_cc, supercell.positions_ac @ inverse_cc
+    point_nf = point_nf - wrap_c * np.floor(point_nf)
+    place_ac = (site_af - wrap_c * np.floor(site_af)) @ cell_cc
     # Two rings of images: one is enough for cells whose angles are between 60 and 120 degrees.
     images = np.array(list(itertools.product(*[(-2, -1, 0, 1, 2) if p else (0,) for p in supercell.periodic])))
-    points = (fractional_nc[None] + images[:, None]).reshape(-1, 3) @ cell_cc
-    distance_a, _ = cKDTree(points).query(site_fractions @ cell_cc)
-    return np.asarray(distance_a)
+    points = (point_nf[:, None] + images).reshape(-1, 3) @ cell_cc
+    _, nearest_a = cKDTree(points).query(place_ac)
+    return place_ac - points[nearest_a], np.asarray(nearest_a // len(images), dtype=np.int64)
+
+
+def distances_to(supercell: Supercell, points_nc: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Distance of every site to the nearest of some points or of their images, (n_sites,), angstrom."""
+    offset_ac, _ = offsets_to(supercell, points_nc)
+    distance_a: NDArray[np.float64] = np.linalg.norm(offset_ac, axis=1)
+    return distance_a

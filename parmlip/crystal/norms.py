@@ -30,6 +30,13 @@ def stencil_square(pairs: Pairs, u_ac: NDArray[np.float64]) -> float:
     return float(_square(pairs.first_n, pairs.site_p, pairs.centre_n, u_ac))
 
 
+def stencil_squares(pairs: Pairs, u_ac: NDArray[np.float64]) -> NDArray[np.float64]:
+    """|Du|^2 of every centre, angstrom^2; they add up to `stencil_square`."""
+    bond_pc = u_ac[pairs.site_p] - u_ac[pairs.centre_p]
+    numbers = np.repeat(np.arange(len(pairs.centre_n)), np.diff(pairs.first_n))
+    return np.bincount(numbers, np.sum(bond_pc**2, axis=1), len(pairs.centre_n)).astype(np.float64)
+
+
 def stencil_norm(pairs: Pairs, u_ac: NDArray[np.float64]) -> float:
     """||Du||, angstrom, for nearest neighbours of all sites."""
     return sqrt(stencil_square(pairs, u_ac))

@@ -151,11 +151,6 @@ def type_weight(type_weights: Mapping[str, float | Mapping[str, float]], kind: s
     return weight.get(observation, 1.0) if isinstance(weight, Mapping) else weight
 
 
-def factor_errors(factors: Factors, coefficients_k: ArrayLike) -> dict[tuple[str, str], float]:
-    """Root mean square error of each factor's rows (as their configurations weigh them) from the factors alone."""
-    return {key: f.residual_norm(coefficients_k) / np.sqrt(f.n_rows) for key, f in factors.items()}
-
-
 def matching(factors: Factors, coefficients_k: ArrayLike) -> dict[str, dict[str, float | int]]:
     """By observation, over all configuration types, from the factors alone: errors of the rows as they were made.
 

@@ -13,7 +13,7 @@ from petsc4py import PETSc
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.crystal.supercell import Supercell
 from parmlip.errors import ConvergenceError
-from parmlip.mechanics.extremes import ritz_values
+from parmlip.mechanics.extremes import RitzValues, ritz_values
 from parmlip.mechanics.green import without_translation
 from parmlip.mechanics.line_search import dot
 from parmlip.parallel.sites import Sites
@@ -114,6 +114,23 @@ class StencilSpace:
     def dual_norm(self, f_nd: FloatArray) -> float:
         """sup <f, v> / ||Dv|| of forces f, eV / angstrom: (f^T K^+ f)^(1/2)."""
         return sqrt(max(dot(without_translation(f_nd, self.sites), self.inverse(f_nd), self.sites.comm), 0.0))
+
+    def extremes(self, product: Callable[[FloatArray], FloatArray], *, max_steps: int = 300) -> tuple[float, float]:
+        """Least and largest <H v, v> / ||Dv||^2 of a symmetric H, eV / angstrom^2, to 2 and 1 %.
+
+        Raises
+        ------
+        ConvergenceError
+        """
+
+        def done(found: RitzValues) -> bool:
+            least, largest = abs(found.values[0]), abs(found.values[-1])
+            return bool(found.residual_lowest <= 0.02 * least and found.residual_highest <= 0.01 * largest)
+
+        found = ritz_values(product, self.inverse, done, self.sites, self.dimension, max_steps=max_steps, seed=_SEED)
+        if not done(found) and len(found.values) == max_steps:
+            raise ConvergenceError(f"stability constant {found.values[0]:.3g} eV/A^2: not found in {max_steps} steps")
+        return float(found.values[0]), float(found.values[-1])
 
     def operator_norm(
         self, product: Callable[[FloatArray], FloatArray], *, tolerance: float = 1e-3, max_steps: int = 200

@@ -128,23 +128,6 @@ def fermi_contour(lowest: float, highest: float, fermi_level: float, smearing: f
     )
 
 
-def gap_contour(lowest: float, valence: float, conduction: float, n: int) -> Contour:
-    """Contour around the occupied part [lowest, valence] that leaves everything from `conduction` up outside; n nodes.
-
-    For functions analytic everywhere, such as 1 (occupation) and z: zero temperature with a gap. xi = conduction - z
-    takes the empty part to (-inf, 0].
-
-    Raises
-    ------
-    ConfigError
-        The three are not in this order.
-    """
-    if not lowest <= valence < conduction:
-        raise ConfigError(f"no gap: lowest {lowest:g} <= valence {valence:g} < conduction {conduction:g} fails")
-    xi_q, dxi_q, rate = _circle(*_interval(conduction - valence, conduction - lowest, n), n)
-    return Contour((conduction - xi_q).conj(), dxi_q.conj(), rate)  # the upper half plane is mirrored twice
-
-
 def nodes_for(contour: Contour, tolerance: float) -> int:
     """Number n to ask for so that the theory's factor exp(-rate n) is below a tenth of `tolerance`."""
     return max(1, ceil(log(10.0 / tolerance) / contour.rate))

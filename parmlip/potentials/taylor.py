@@ -70,30 +70,6 @@ class LatticeState:
 
 
 @dataclass(frozen=True)
-class GivenState:
-    """Given vectors of the pairs of one fixed list; `near_n` marks centres that keep their exact second derivatives."""
-
-    r_pc: FloatArray  # (n_pairs, 3), angstrom
-    near_n: NDArray[np.bool_]  # (n,)
-
-    def vectors(self, environments: Environments) -> FloatArray:
-        """The given vectors.
-
-        Raises
-        ------
-        GeometryError
-            The list of pairs is another one.
-        """
-        if environments.r_pc.shape != self.r_pc.shape or len(environments.species_n) != len(self.near_n):
-            raise GeometryError("Taylor law: the pairs are not those of the state that it was expanded about")
-        return self.r_pc
-
-    def is_homogeneous(self, environments: Environments) -> NDArray[np.bool_]:
-        """Centres that are not near the defect."""
-        return ~self.near_n
-
-
-@dataclass(frozen=True)
 class TaylorLaw:
     """Site energies of `law` expanded to second or third order about `state`, as functions of the pair vectors.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from parmlip.crystal.distances import offsets_to
 from parmlip.crystal.supercell import Supercell
 from parmlip.errors import GeometryError
 from parmlip.potentials.base import Environments, FloatArray, IntArray
@@ -60,7 +60,7 @@ class CellState:
         self._defect_a: IntArray = np.full(supercell.n_sites, -1)  # near which defect a site is
         self._offset_ac = np.zeros((supercell.n_sites, 3))  # from it, angstrom
         if defects:
-            self._offset_ac, nearest_a = _offsets(supercell, np.array([centre for centre, _ in defects]))
+            self._offset_ac, nearest_a = offsets_to(supercell, np.array([centre for centre, _ in defects]))
             radius_k = np.array([small.near for _, small in defects])
             near_a = np.linalg.norm(self._offset_ac, axis=1) <= radius_k[nearest_a] * (1.0 + 1e-9)
             self._defect_a = np.where(near_a, nearest_a, -1)
@@ -119,15 +119,3 @@ class _Field:
         fraction_pc = np.where(self._periodic_c, fraction_pc - np.floor(fraction_pc), fraction_pc)
         # -1e-17 - floor(-1e-17) is 1, which is outside the box
         return np.where(self._periodic_c & (fraction_pc >= 1.0), 0.0, fraction_pc)
-
-
-def _offsets(supercell: Supercell, centre_kc: FloatArray) -> tuple[FloatArray, IntArray]:
-    """From the nearest centre (or image) to every site, (n_sites, 3), angstrom, and which centre that is."""
-    inverse_cc, wrap_c = np.linalg.inv(supercell.cell_cc), np.array(supercell.periodic, dtype=float)
-    centre_kf, site_af = centre_kc @ inverse_cc, supercell.positions_ac @ inverse_cc
-    centre_kf = centre_kf - wrap_c * np.floor(centre_kf)
-    place_ac = (site_af - wrap_c * np.floor(site_af)) @ supercell.cell_cc
-    images = np.array(list(itertools.product(*[(-2, -1, 0, 1, 2) if p else (0,) for p in supercell.periodic])))
-    points = (centre_kf[:, None] + images).reshape(-1, 3) @ supercell.cell_cc
-    _, number_a = cKDTree(points).query(place_ac)
-    return place_ac - points[number_a], np.asarray(number_a // len(images), dtype=np.int64)

@@ -138,24 +138,6 @@ class Response:
                 k_lcad[m, c] = self.gradient_change(v_ac)
         return k_lcad
 
-    def deformation(self, deformed_cc: RealArray | None = None) -> tuple[RealArray, RealArray]:
-        """d2E / dF_cd dF_ef (3, 3, 3, 3), eV, and d2E / dF_cd du_ae (3, 3, n_sites, 3), eV / angstrom.
-
-        F takes every pair vector of the reference to F r; sites follow (no inner relaxation). `deformed_cc` is the F
-        that has made this structure of the reference, 1 by default.
-        """
-        pairs, r_pc = self.states.blocks.pairs, self.states.blocks.r_pc
-        reference_pc = r_pc if deformed_cc is None else r_pc @ np.linalg.inv(deformed_cc).T
-        c_cdef, b_cdae = np.empty((3, 3, 3, 3)), np.empty((3, 3, len(self.states.blocks.onsite_ai), 3))
-        for c in range(3):
-            for d in range(3):
-                dr_pc = np.zeros_like(r_pc)
-                dr_pc[:, c] = reference_pc[:, d]
-                dg_pc = self.tangent(dr_pc)
-                c_cdef[c, d] = dg_pc.T @ reference_pc
-                b_cdae[c, d] = kernels.on_sites(pairs.first_n, pairs.site_p, dg_pc)
-        return c_cdef, b_cdae
-
     def site_gradients(self, sites: Sequence[int]) -> tuple[RealArray, RealArray]:
         """Energies (n_chosen,), eV, of sites l and their derivatives by all positions, (n_chosen, n_sites, 3)."""
         constants, states, blocks = self.law.constants, self.states, self.states.blocks
@@ -233,13 +215,6 @@ def differentiate(function: Callable[[float], RealArray], step: float) -> Differ
     return Difference(values, float(np.abs(values - slopes[0]).max()))
 
 
-def bend(function: Callable[[float], RealArray], centre: RealArray, step: float) -> Difference:
-    """As `differentiate`, the second derivative; `centre` is the value at zero."""
-    bends = [(function(h) - 2.0 * centre + function(-h)) / h**2 for h in (step, 2.0 * step)]
-    values = (4.0 * bends[0] - bends[1]) / 3.0
-    return Difference(values, float(np.abs(values - bends[0]).max()))
-
-
 def _stack(parts: Sequence[Difference], *shape: int) -> Difference:
     values = np.array([part.values for part in parts])
     return Difference(values.reshape(*shape, *values.shape[1:]), max(part.error for part in parts))
@@ -275,73 +250,6 @@ def force_curvature(
         return constants
 
     return _stack([differentiate(moved(a, c), step) for a in others for c in range(3)], len(others), 3)
-
-
-def site_curvature(
-    law: NRLTightBinding,
-    cell_cc: RealArray,
-    periodic: Periodic,
-    positions_ac: RealArray,
-    site: int,
-    others: Sequence[int],
-    step: float = 0.01,
-) -> Difference:
-    """d2 E_site / du_lc du_ad of the energy of `site`, of chosen sites l with all a: (n_chosen, 3, n_sites, 3).
-
-    In eV / angstrom^2, by differences of its analytic gradients over displacements of `step`, angstrom.
-    """
-
-    def moved(other: int, c: int) -> Callable[[float], RealArray]:
-        def gradient(h: float) -> RealArray:
-            moved_ac = positions_ac.copy()
-            moved_ac[other, c] += h
-            return respond(law, cell_cc, periodic, moved_ac).site_gradients([site])[1][0]
-
-        return gradient
-
-    return _stack([differentiate(moved(a, c), step) for a in others for c in range(3)], len(others), 3)
-
-
-def deformation_derivative(
-    law: NRLTightBinding,
-    cell_cc: RealArray,
-    periodic: Periodic,
-    positions_ac: RealArray,
-    order: int,
-    step: float = 0.002,
-) -> Difference:
-    """Derivatives of order 3 or 4 of E by the deformation F at F = 1, shape (3, 3) `order` times, eV.
-
-    Divided by the volume they are those of the Cauchy-Born energy density. By first or second differences of
-    `Response.deformation` over steps of F; a primitive cell with k points will do.
-
-    Raises
-    ------
-    ConfigError
-        A law whose energy is not the free energy.
-    """
-    require_free_energy(law)
-
-    def along(direction_cc: RealArray) -> Callable[[float], RealArray]:
-        def second(h: float) -> RealArray:
-            f_cc = np.eye(3) + h * direction_cc
-            return respond(law, cell_cc @ f_cc.T, periodic, positions_ac @ f_cc.T).deformation(f_cc)[0]
-
-        return second
-
-    unit_icc = np.eye(9).reshape(9, 3, 3)
-    if order == 3:
-        return _stack([differentiate(along(unit_cc), step) for unit_cc in unit_icc], 3, 3)
-    own_cdef = along(unit_icc[0])(0.0)
-    own = [bend(along(unit_cc), own_cdef, step) for unit_cc in unit_icc]
-    values, error = np.empty((9, 9, 3, 3, 3, 3)), 0.0
-    for i in range(9):
-        for j in range(i + 1):
-            both = bend(along(unit_icc[i] + unit_icc[j]), own_cdef, step) if j < i else own[i]
-            mixed = 0.5 * (both.values - own[i].values - own[j].values) if j < i else own[i].values
-            values[i, j] = values[j, i] = mixed
-            error = max(error, 0.5 * (both.error + own[i].error + own[j].error))
-    return Difference(values.reshape(8 * (3,)), error)
 
 
 def response_law(law: object) -> NRLTightBinding | None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from parmlip.analysis.advice import Budget, Measured, Training, advice, budget
+from parmlip.errors import DataError
 
 GOOD = Measured(
     dimension=3, n_defects=2, length=13.0, n_sites=127, energy=1e-6, force=1e-4, force_constants_hom=1e-3, cubic=1e-2,
@@ -67,5 +68,5 @@ def test_an_enlarged_cell_brings_the_dominating_term_below_the_wanted_error():
 
 
 def test_states_that_are_not_stable_have_no_bound():
-    with pytest.raises(ValueError, match="not stable"):
+    with pytest.raises(DataError, match="not stable"):
         budget(replace(GOOD, stability=-0.1))

@@ -9,7 +9,7 @@ from parmlip.crystal.lattices import LATTICES
 from parmlip.crystal.supercell import build_supercell
 from parmlip.errors import ConfigError, DataError
 from parmlip.fit.dataset import Dataset, labelled
-from parmlip.fit.design import build_factors, factor_errors, fit, packed, unpacked
+from parmlip.fit.design import build_factors, fit, matching, packed, unpacked
 from parmlip.fit.observations import OBSERVATIONS, Evaluation, Labels, configuration_of
 from parmlip.fit.prediction import predict
 from parmlip.fit.sampling import sample
@@ -94,12 +94,12 @@ def test_factors_give_the_errors_of_their_rows_and_survive_storage():
     dataset = labelled(LAW, states(), comm=comm)
     factors = build_factors(BASIS, dataset, comm=comm)
     result = fit(factors, WEIGHTS, tolerance=1e-6, comm=comm)
-    errors = factor_errors(factors, result.coefficients)
     law = ACE(BASIS, result.coefficients)
     for kind in dataset.types:
         seen = predict(law, dataset, kind, comm=comm).errors
-        assert errors[kind, "energy"] == pytest.approx(seen.rmse_energy, rel=1e-6)
-        assert errors[kind, "force"] == pytest.approx(seen.rmse_force, rel=1e-6)
+        errors = matching({key: f for key, f in factors.items() if key[0] == kind}, result.coefficients)
+        assert errors["energy"]["rmse"] == pytest.approx(seen.rmse_energy, rel=1e-6)
+        assert errors["force"]["rmse"] == pytest.approx(seen.rmse_force, rel=1e-6)
     again = fit(unpacked(packed(factors)), WEIGHTS, tolerance=1e-6, comm=comm)
     assert np.allclose(again.coefficients * result.column_norms, result.coefficients * result.column_norms, rtol=1e-6)
 

@@ -10,7 +10,6 @@ from parmlip.errors import ConfigError
 from parmlip.numerics.contour import (
     fermi,
     fermi_contour,
-    gap_contour,
     gauss_legendre_log,
     grand_potential,
     nodes_for,
@@ -83,15 +82,6 @@ def test_nodes_grow_with_the_logarithm_of_the_smearing():
     assert asked[-1] < 3 * asked[0]
 
 
-def test_contour_through_a_gap_keeps_the_occupied_part_only():
-    occupied, empty = np.linspace(-7.0, 5.0, 50), np.linspace(6.0, 60.0, 50)
-    n = np.arange(8, 24, 3)
-    contours = [gap_contour(-7.0, 5.0, 6.0, k) for k in n]
-    error_n = [np.abs(c.evaluate(lambda z: z, occupied) - occupied).max() for c in contours]
-    assert fitted_rate(error_n, n) == pytest.approx(contours[0].rate, rel=0.1)
-    assert np.abs(gap_contour(-7.0, 5.0, 6.0, 25).evaluate(np.ones_like, empty)).max() < 1e-12
-
-
 def test_fermis_function_does_not_overflow():
     z = np.array([-1e4, 1e4, 1e4 + 3j])
     np.testing.assert_allclose(fermi(z, 0.0, 1e-3).real, [1.0, 0.0, 0.0], atol=1e-15)
@@ -110,7 +100,6 @@ def test_equal_ends_are_an_interval_too():
         (lambda: slit_contour(0.1, 1.0, 0), "n >= 1"),
         (lambda: gauss_legendre_log(2.0, 1.0, 4), "0 < lowest"),
         (lambda: fermi_contour(-1.0, 1.0, 0.0, 0.0, 4), "smearing = 0"),
-        (lambda: gap_contour(-1.0, 1.0, 0.5, 4), "no gap"),
     ],
 )
 def test_intervals_that_make_no_sense_are_refused(make, message):

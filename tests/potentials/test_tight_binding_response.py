@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from parmlip.errors import ConfigError, DataError
-from parmlip.potentials.tight_binding_response import deformation_derivative, force_curvature, respond, site_curvature
+from parmlip.potentials.tight_binding_response import force_curvature, respond
 from tests.potentials.tight_binding_cells import (
     PERIODIC,
     evaluate,
@@ -63,10 +63,24 @@ def test_force_constants_are_derivatives_of_the_forces(name):
     np.testing.assert_allclose(hessian.reshape(8, 3, 8, 3).sum(axis=2), 0.0, atol=1e-9)  # translations cost nothing
 
 
+def by_deformation(response):
+    """d2E / dF_cd dF_ef (3, 3, 3, 3) and d2E / dF_cd du_ae (3, 3, n_sites, 3), of the tangent map alone."""
+    blocks = response.states.blocks
+    c_cdef, b_cdae = np.empty((3, 3, 3, 3)), np.zeros((3, 3, len(blocks.onsite_ai), 3))
+    for c, d in np.ndindex(3, 3):
+        dr_pc = np.zeros_like(blocks.r_pc)
+        dr_pc[:, c] = blocks.r_pc[:, d]
+        dg_pc = response.tangent(dr_pc)
+        c_cdef[c, d] = dg_pc.T @ blocks.r_pc
+        np.add.at(b_cdae[c, d], blocks.pairs.site_p, dg_pc)
+        np.subtract.at(b_cdae[c, d], blocks.pairs.centre_p, dg_pc)
+    return c_cdef, b_cdae
+
+
 @pytest.mark.parametrize("name", ["canonical", "k points"])
 def test_second_derivatives_by_deformation_are_derivatives_of_the_virial_and_the_forces(name):
     law, (cell_cc, positions_ac) = silicon(**SETTINGS[name]), slightly_skewed()
-    c_cdef, b_cdae = respond(law, cell_cc, PERIODIC, positions_ac).deformation()
+    c_cdef, b_cdae = by_deformation(respond(law, cell_cc, PERIODIC, positions_ac))
     np.testing.assert_allclose(c_cdef, c_cdef.transpose(2, 3, 0, 1), rtol=0, atol=1e-8)
     d_cc = np.random.default_rng(5).normal(size=(3, 3))
     virials, forces = [], []
@@ -129,74 +143,9 @@ def test_second_derivatives_of_the_force_on_the_crystal_come_with_their_error():
     np.testing.assert_allclose(own_cde[0, :, 0], plain_d, rtol=0, atol=2.0 * curvature.error)
 
 
-def test_second_derivatives_of_a_site_energy_come_with_their_error_and_add_up_to_force_constants():
-    cell_cc, positions_ac = slightly_skewed()
-    law = silicon(electronic_temperature=0.1)
-    parts = [site_curvature(law, cell_cc, PERIODIC, positions_ac, site, [2], step=0.004) for site in range(8)]
-    k_cad = respond(law, cell_cc, PERIODIC, positions_ac).force_constants([2])[0]
-    total_cad = sum(part.values[0] for part in parts)
-    errors = np.array([part.error for part in parts])
-    assert (errors > 0.0).all()
-    assert errors.max() < 0.05
-    np.testing.assert_allclose(total_cad, k_cad, rtol=0, atol=errors.max())
-    own_cd = parts[0].values[0, :, 2]
-    np.testing.assert_allclose(own_cd, own_cd.T, rtol=0, atol=errors[0])
-
-
-def test_third_derivatives_of_the_deformation_energy_are_symmetric_and_have_that_of_the_crystal():
-    # A lattice constant at which no shell of neighbours is near the end of the cutoff function.
-    cell_cc, positions_ac = primitive(5.3)
-    law = silicon(k_points=(3, 3, 3), electronic_temperature=0.1)
-    coarse, third, fine = (
-        deformation_derivative(law, cell_cc, PERIODIC, positions_ac, 3, step=h) for h in (0.004, 0.002, 0.001)
-    )
-    d = third.values
-    assert third.error / fine.error == pytest.approx(4.0, abs=0.2)
-    assert third.error < 1e-3 * np.abs(d).max()
-    # The error that is told is of second order, the one that is left of fourth.
-    left = np.linalg.norm(coarse.values - d) / np.linalg.norm(d - fine.values)
-    assert np.log2(left) == pytest.approx(4.0, abs=0.2)
-    np.testing.assert_allclose(d, fine.values, rtol=0, atol=fine.error)
-    np.testing.assert_allclose(d, d.transpose(2, 3, 0, 1, 4, 5), rtol=0, atol=fine.error)
-    np.testing.assert_allclose(d, d.transpose(4, 5, 2, 3, 0, 1), rtol=0, atol=fine.error)
-    axes = [1, 2, 0]  # the threefold axis of the crystal
-    turned = d[np.ix_(*6 * [axes])]
-    np.testing.assert_allclose(turned, d, rtol=0, atol=fine.error)
-
-    # Along one deformation against differences of the virial.
-    def first(h):
-        f_cc = np.diag([1.0 + h, 1.0, 1.0])
-        return -evaluate(law, cell_cc @ f_cc, positions_ac @ f_cc).virial_cc[0, 0] / (1.0 + h)
-
-    h = 0.002
-    second = (first(h) - 2.0 * first(0.0) + first(-h)) / h**2
-    assert d[0, 0, 0, 0, 0, 0] == pytest.approx(second, abs=5.0 * third.error)
-
-
-def test_fourth_derivatives_of_the_deformation_energy_are_symmetric_and_those_of_the_third():
-    cell_cc, positions_ac = primitive(5.3)
-    law = silicon(k_points=(2, 2, 2), electronic_temperature=0.1)
-    fourth = deformation_derivative(law, cell_cc, PERIODIC, positions_ac, 4)
-    d = fourth.values
-    assert 0.0 < fourth.error < 1e-3 * np.abs(d).max()
-    np.testing.assert_allclose(d, d.transpose(4, 5, 2, 3, 0, 1, 6, 7), rtol=0, atol=fourth.error)
-    np.testing.assert_allclose(d, d.transpose(2, 3, 6, 7, 0, 1, 4, 5), rtol=0, atol=fourth.error)
-
-    # E(F) along one deformation: third derivative of its second derivative's slope, all by the virial alone.
-    def first(h):
-        f_cc = np.diag([1.0 + h, 1.0, 1.0])
-        return -evaluate(law, cell_cc @ f_cc, positions_ac @ f_cc).virial_cc[0, 0] / (1.0 + h)
-
-    h = 0.002
-    third = (first(2 * h) - 2.0 * first(h) + 2.0 * first(-h) - first(-2 * h)) / (2.0 * h**3)
-    assert d[0, 0, 0, 0, 0, 0, 0, 0] == pytest.approx(third, abs=10.0 * fourth.error)
-
-
 def test_what_has_no_second_derivatives_is_refused():
     cell_cc, positions_ac = primitive()
     with pytest.raises(ConfigError, match=r"convention = 'band_energy': second derivatives"):
         force_curvature(silicon(convention="band_energy"), cell_cc, PERIODIC, positions_ac, 0, [1])
     with pytest.raises(DataError, match="filled in part"):
         respond(silicon(electronic_temperature=0.0, charge=1.0), cell_cc, PERIODIC, positions_ac)
-    with pytest.raises(ConfigError, match=r"convention = 'band_energy': second derivatives"):
-        deformation_derivative(silicon(convention="band_energy"), cell_cc, PERIODIC, positions_ac, 3)
