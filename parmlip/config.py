@@ -16,17 +16,15 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from parmlip.config_checks import check_tables
+from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights
 from parmlip.config_schema import plain, read_table, show, suggestion, toml_document
 from parmlip.config_tables import (
-    OBSERVATION_NAMES,
     TABLES,
-    WEIGHT_PRESETS,
     Advise,
     Compare,
     Crystal,
     Dataset,
     Defect,
-    Fit,
     Match,
     Rattle,
     Reference,
@@ -34,9 +32,7 @@ from parmlip.config_tables import (
     Report,
     Run,
     Simulation,
-    Surrogate,
     Training,
-    Weights,
 )
 from parmlip.errors import ConfigError
 

@@ -6,22 +6,24 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from parmlip.config_fit_tables import (
+    LATTICE_NAMES,
+    OBSERVATION_NAMES,
+    TAYLOR_KEYS,
+    TOTAL_OBSERVATIONS,
+    Fit,
+    Surrogate,
+)
 from parmlip.config_schema import plain, show
 from parmlip.config_tables import (
     KEYS_OF_KIND,
     LATTICE_DIMENSION,
-    LATTICE_NAMES,
     LATTICE_SLOTS,
-    OBSERVATION_NAMES,
     PARAMETER_KINDS,
     PARAMETER_SETS,
-    TAYLOR_KEYS,
-    TOTAL_OBSERVATIONS,
     Crystal,
     Defect,
-    Fit,
     Reference,
-    Surrogate,
 )
 from parmlip.errors import ConfigError
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from parmlip.config_fit_tables import Fit, Surrogate
 from parmlip.config_schema import key
 
 STAGE_NAMES: Final = ("build", "reference", "train", "match", "relax", "compare", "advise", "report")
@@ -34,8 +35,6 @@ PARAMETER_KINDS: Final = MappingProxyType(
         "Si-Tersoff1989": "bond_order", "Si-NRLTB": "tight_binding",
     }
 )  # fmt: skip
-# Keys of [surrogate] that only controlled surrogates have.
-TAYLOR_KEYS: Final = ("order", "force_constant_error", "states", "near")
 # Laws that give energies of whole structures only: no site energies, no Hessians.
 TOTAL_KINDS: Final = ("ase", "tight_binding")
 # Keys of [reference] that only one kind of law has.
@@ -253,134 +252,6 @@ class Dataset:
     closest: float = key(0.5, least=0.0, about="atoms that are closer are an error, angstrom")
     noise: Noise = Noise()  # of the labels where structures do not tell it: keeps it out of the error bars, no weight
     weights: dict[str, TypeWeights] = field(default_factory=dict)  # by configuration type
-
-
-@dataclass(frozen=True)
-class Surrogate:
-    """[surrogate]: the basis of the linear model (radial functions of ACE.jl), or an expansion of the reference."""
-
-    kind: str = key("ace", choices=("ace", "taylor"), about="taylor: no fit, the reference expanded about states")
-    order: int = key(2, least=2, most=3, about="taylor: derivatives of the site energies that are kept")
-    force_constant_error: float = key(
-        0.0, above=-1.0, about="taylor: relative, of the sites that are expanded about the lattice"
-    )
-    states: str = key(
-        "equilibrium", choices=("equilibrium", "lattice"),
-        about="taylor: sites near defects about those of the relaxed [[training]] cells, or all about the lattice",
-    )  # fmt: skip
-    near: float = key(0.5, above=0.0, most=1.0, about="taylor: near is within this part of the training cell's length")
-    correlation_order: int = key(3, least=1, most=4)
-    total_degree: int | tuple[int, ...] = key(
-        10, least=1, length=(1, 4), about="of n + angular_weight l; or a list, one for each correlation order"
-    )
-    dimension: int = key(3, least=2, most=3, about="2: harmonics of the plane, for 2D and quasi-2D crystals")
-    cutoff: float = key(5.5, above=0.0, most=20.0)  # angstrom
-    r0: Literal["nearest"] | float = key("nearest", above=0.0)  # angstrom; "nearest": nearest-neighbour distance
-    inner_cutoff: float = key(0.5, least=0.0)  # in units of r0
-    angular_weight: float = key(1.5, above=0.0)  # of l in the degree n + 1.5 l
-    transform_power: int = key(2, least=1)
-    cutoff_power: int = key(2, least=0)
-    inner_power: int = key(2, least=0)
-    pair_degree: int = key(
-        0, least=0, most=40, about="pair functions of each pair of species, in place of order one; 0: none"
-    )
-    pair_cutoff: Literal["cutoff"] | float = key(
-        "cutoff", above=0.0, most=20.0, about="of the pair functions, angstrom"
-    )
-    repulsion: str = key("none", choices=("none", "zbl"), about="zbl: a fixed core of pairs beside what is fitted")
-    repulsion_range: tuple[float, ...] = key(
-        (0.4, 0.8), least=0.0, length=(2, 2), about="where the core is switched off, in units of r0"
-    )
-
-    @property
-    def reach(self) -> float:
-        """Largest distance at which sites interact, angstrom."""
-        if self.pair_degree == 0 or isinstance(self.pair_cutoff, str):
-            return self.cutoff
-        return max(self.cutoff, self.pair_cutoff)
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights multiply squared residuals (rows are scaled by the square root); what has none is not fitted.
-
-    The first four are of configurations, the others of the perfect crystal (configuration type "lattice").
-    """
-
-    energy: float = key(100.0, least=0.0, about="energies of cells")
-    force: float = key(1.0, least=0.0, about="force components")
-    virial: float = key(0.0, least=0.0, about="components of -dE/d(strain)")
-    hessian: float = key(0.0, least=0.0, about="Hessian along the directions of [[training]] hessian")
-    site_energy_0: float = key(0.0, least=0.0, about="site energy of the perfect crystal")
-    site_energy_1: float = key(0.0, least=0.0, about="its first derivatives by the neighbours' positions, eps^E_1")
-    site_energy_2: float = key(0.0, least=0.0, about="second ones, eps^E_2")
-    site_energy_3: float = key(0.0, least=0.0, about="third ones, eps^E_3")
-    force_derivative_1: float = key(0.0, least=0.0, about="force constants, eps^F_1")
-    force_derivative_2: float = key(0.0, least=0.0, about="second derivatives of the force on a site, eps^F_2")
-    force_derivative_3: float = key(0.0, least=0.0, about="third ones along random displacements, eps^F_3")
-    cauchy_born_1: float = key(0.0, least=0.0, about="stress of the perfect crystal, eps^V_0")
-    cauchy_born_2: float = key(0.0, least=0.0, about="second derivatives of the energy density (elastic), eps^V_1")
-    cauchy_born_3: float = key(0.0, least=0.0, about="third ones, eps^V_2")
-    cauchy_born_4: float = key(0.0, least=0.0, about="fourth ones, eps^V_3")
-
-
-OBSERVATION_NAMES: Final = tuple(Weights.__dataclass_fields__)
-LATTICE_NAMES: Final = OBSERVATION_NAMES[4:]
-# What a law of whole structures can be asked for.
-TOTAL_OBSERVATIONS: Final = (
-    "energy", "force", "virial", "force_derivative_1", "force_derivative_2", "cauchy_born_1", "cauchy_born_2",
-    "cauchy_born_3",
-)  # fmt: skip
-# Chen, Ortner, Wang (2021), QM/MM III, table F.1. W_0 of force mixing is the force on the perfect crystal: zero.
-WEIGHT_PRESETS: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
-    {
-        "energy_mixing_K2": {"site_energy_0": 1.0, "site_energy_1": 10.0, "site_energy_2": 500.0},
-        "energy_mixing_K3": {
-            "site_energy_0": 1.0, "site_energy_1": 10.0, "site_energy_2": 1000.0, "site_energy_3": 100.0,
-        },
-        "energy_mixing_K2_virial": {
-            "site_energy_0": 1.0, "site_energy_1": 10.0, "site_energy_2": 1000.0, "cauchy_born_3": 100.0,
-        },
-        "force_mixing_K1": {"force_derivative_1": 100.0},
-        "force_mixing_K2": {"force_derivative_1": 1000.0, "force_derivative_2": 100.0},
-        "force_mixing_K1_virial": {"force_derivative_1": 1000.0, "cauchy_born_3": 100.0},
-        "force_mixing_K2_virial": {
-            "force_derivative_1": 1000.0, "force_derivative_2": 200.0, "cauchy_born_4": 500.0,
-        },
-    }
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Fit:
-    """[fit]: weights and solver of the least-squares problem."""
-
-    weights: Weights = Weights()  # or the name of a preset, or "balanced": the defaults and balance = true
-    balance: bool = key(False, about="move the weights until eps^E ~ (eps^F)^2 ~ log(L) (eps^V_1)^2 on the test set")
-    observations: tuple[str, ...] = key((), choices=OBSERVATION_NAMES, about="rows kept for refits, also of weight 0")
-    decay: float = key(0.0, least=0.0, about="gamma of the weights exp(2 gamma |rho|) of site_energy, force_derivative")
-    # Force errors on the test sets of the tungsten and silicon inputs, against the best of all solvers and tolerances:
-    # blr at most 2 % more, rrqr at 1e-8 4 %, rrqr at 1e-6 70 %; ridge with its prior at 1e-9 60 %, at 1e-6 16 times.
-    solver: str = key("blr", choices=("rrqr", "svd", "ridge", "blr", "ard"))
-    tolerance: float = key(
-        1e-8, above=0.0, most=0.999, about="of rrqr and svd: truncation; of ridge: its strength; not of blr and ard"
-    )
-    smoothness: float = key(4.0, least=0.0, about="prior of ridge and blr: sum n^p + w l^p; 0: column norms")
-    constraints: tuple[str, ...] = key(
-        (), choices=("energy", "stress", "elastic", "force"), about="of the reference's perfect crystal, met exactly"
-    )
-    elastic_constants: dict[str, float] | None = key(
-        None, about="{ C11 = , C12 = , C44 = } in GPa of a cubic crystal, for constraints with a [dataset]"
-    )
-    bulk_energy: float | None = key(None, about="eV a site of the perfect crystal, likewise")
-    column_scaling: bool = True
-    committee: int = key(0, least=0, most=1000, about="members drawn from the posterior, for error bars; 0: none")
-    homogeneous: int = key(6, least=0)  # perfect cells beside the training cells: one unrattled, the others rattled
-
-    @property
-    def observed(self) -> tuple[str, ...]:
-        """Observations that have a weight, or are asked for."""
-        return tuple(o for o in OBSERVATION_NAMES if getattr(self.weights, o) > 0.0 or o in self.observations)
 
 
 @dataclass(frozen=True)

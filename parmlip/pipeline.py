@@ -1,8 +1,4 @@
-"""The order of the work: stage table, chain check, sweep, resume.
-
-A stage is a collective function `run(study, results, comm)` that returns its fields by name (those of rank 0 count).
-Stages speak to each other only through the result file, so a resumed run sees what an uninterrupted one saw.
-"""
+"""The order of the work: chain check, sweep, resume; the table of stages is in `pipeline_stages`."""
 
 from __future__ import annotations
 
@@ -14,7 +10,6 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from mpi4py import MPI
@@ -30,99 +25,12 @@ from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table
 from parmlip.pipeline_output import check_place, is_begun, refuse_nan
+from parmlip.pipeline_stages import STAGES, Stage
 from parmlip.pipeline_work import Turn, side_by_side, work_through
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One step of the work. `stage` is the name in `[run] stages` that asks for it (several steps may share one)."""
-
-    run: Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]
-    stage: str
-    needs: tuple[str, ...] = ()  # steps that must be complete
-    tables: tuple[str, ...] = ()  # tables, or single keys, that it depends on (beside those of its needs)
-    optional: tuple[str, ...] = ()  # tables that it depends on where the input has them
-    wanted: Callable[[Study], bool] = lambda study: True  # whether this input wants the step at all
-    gathers: bool = False  # done once, after all points of a sweep
-    instead: tuple[Callable[[Study], bool], Stage] | None = None  # when, and the step that gives the same results then
-
-    def of(self, study: Study) -> Stage:
-        """The step as this input wants it."""
-        return self if self.instead is None or not self.instead[0](study) else self.instead[1]
-
-
-def _by_name(name: str) -> Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]:
-    """`parmlip.stages.<name>`, imported when it runs: stages bring PETSc and numba, which take their time."""
-
-    def run(study: Study, results: Results, comm: MPI.Comm) -> Mapping[str, Field]:
-        function: Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]
-        function = getattr(importlib.import_module("parmlip.stages"), name)
-        return function(study, results, comm)
-
-    return run
-
-
-def _has_law(study: Study) -> bool:
-    """Whether there is something to compare with: a data set may stand in for a reference law."""
-    return "reference" in study.tables or "dataset" not in study.tables
-
-
-def _has_dataset(study: Study) -> bool:
-    return "dataset" in study.tables
-
-
-def _is_controlled(study: Study) -> bool:
-    """Whether the surrogate is an expansion of the reference, which is not fitted."""
-    return study.surrogate.kind == "taylor"
-
-
-_MODEL: Final = ("crystal", "reference")
-# Steps that ask the reference law stand apart from those that use the surrogate: a sweep over the surrogate does the
-# former, which are dear, only once.
-STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
-    {
-        "build": Stage(
-            _by_name("build"), "build", (), (*_MODEL, "simulation"),
-            instead=(_has_dataset, Stage(_by_name("build"), "build", (), ("crystal", "simulation"), ("reference",))),
-        ),
-        "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL, wanted=_has_law),
-        "label": Stage(
-            _by_name("label"), "train", ("build", "reference"), (*_MODEL, "training", "fit.homogeneous", "fit.decay"),
-            instead=(_has_dataset, Stage(_by_name("read_dataset"), "train", (), ("dataset",))),
-            wanted=lambda study: not _is_controlled(study),
-        ),
-        "train": Stage(
-            _by_name("train"), "train", ("label",), ("surrogate", "fit"),
-            instead=(_is_controlled, Stage(
-                _by_name("train_controlled"), "train", ("build", "reference"), (*_MODEL, "surrogate"), ("training",)
-            )),
-        ),
-        "match": Stage(
-            _by_name("match"), "match", ("build", "train"),
-            (*_MODEL, "training", "surrogate", "match", "relax", "compare.neighbours"),
-        ),
-        "relax_reference": Stage(
-            _by_name("relax_reference"), "relax", ("build", "reference"), (*_MODEL, "simulation", "relax"),
-            wanted=lambda study: "reference" in study.relax.laws,
-        ),
-        "relax_surrogate": Stage(
-            _by_name("relax_surrogate"), "relax", ("build", "train"),
-            ("simulation", "surrogate", "relax", "compare.neighbours"), ("reference",),
-            wanted=lambda study: "surrogate" in study.relax.laws,
-        ),
-        "compare": Stage(
-            _by_name("compare"), "compare", ("relax_reference", "relax_surrogate"), ("compare",), ("training",),
-            wanted=_has_law,
-        ),
-        "advise": Stage(
-            _by_name("advise"), "advise", ("build", "reference", "train", "match", "relax_surrogate"),
-            ("training", "simulation", "surrogate", "fit", "compare.neighbours", "advise"),
-        ),
-        "report": Stage(_by_name("report"), "report", (), ("report",), gathers=True),
-    }
-)  # fmt: skip
 # A resumed run may differ in these keys: no result depends on them.
 _FREE: Final = (
     "run.stages", "run.output", "run.threads", "run.groups", "report.", "reference.cache",

@@ -15,14 +15,13 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
-from numpy.typing import NDArray
 
 from parmlip import construct
 from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
 from parmlip.config_schema import suggestion
 from parmlip.construct_controlled import domain_size
-from parmlip.crystal.lattices import Lattice, lattice_named
+from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.errors import ConfigError, DataError
 from parmlip.fit import design
@@ -36,11 +35,6 @@ from parmlip.io.equilibria import relaxed_structures
 from parmlip.io.hdf5 import Field
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.io.results import Results
-from parmlip.mechanics.bulk import UnitCell
-from parmlip.mechanics.energy import Energy
-from parmlip.mechanics.memory import PeakMemory, bytes_per_site
-from parmlip.mechanics.relax import bulk_green, relax
-from parmlip.mechanics.stability import stability
 from parmlip.numerics.regression import Regression
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.farm import on_root_alone
@@ -50,13 +44,13 @@ from parmlip.potentials.base import SiteLaw
 from parmlip.report import draw, table
 from parmlip.stages_advise import advised
 from parmlip.stages_balance import balanced_solution
-from parmlip.stages_bars import committee_fields, equilibrium_bars
+from parmlip.stages_bars import committee_fields
 from parmlip.stages_controlled import equilibria, law_of
-from parmlip.stages_errors import parity_fields, residual_fields, split_fields
+from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibrium
+from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_match import matched
 from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
 from parmlip.stages_total import bulk_of_total, equilibrium_of_total, labels, relaxed_positions
-from parmlip.units import GPA_PER_EV_A3
 
 logger = logging.getLogger(__name__)
 
@@ -89,11 +83,11 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
 def reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The reference law's perfect crystal: energy per site and elastic constants."""
-    of = _crystal(study, results)
+    of = crystal_of(study, results)
     if of is None:
         return {"has_lattice": Field(False)}
     law = construct.any_law(study)
-    fields = bulk_of_total(study, law, of, comm) if isinstance(law, CachedLaw) else _bulk_fields(law, of, study)
+    fields = bulk_of_total(study, law, of, comm) if isinstance(law, CachedLaw) else bulk_fields(law, of, study)
     return {"has_lattice": Field(True), **fields}
 
 
@@ -102,7 +96,7 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
     Perfect cells ("homogeneous") are always among them: without them formation energies are not determined.
     """
-    of, law = _crystal(study, results), construct.any_law(study)
+    of, law = crystal_of(study, results), construct.any_law(study)
     seed = study.run.seed
     training, test = [], []
     for number, block in enumerate(study.training):
@@ -177,7 +171,7 @@ def read_dataset(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
 def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's coefficients, and its errors on the training and the test configurations."""
-    of = _crystal(study, results)
+    of = crystal_of(study, results)
     basis = construct.ace_basis(study.surrogate, _species(study, results), of, _nearest_distance(study, results))
     training = Dataset.unpacked(results.read("label", "training"))
     weights = {name: weight for name, weight in asdict(study.fit.weights).items() if weight > 0.0}
@@ -246,44 +240,44 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         fields["domain_size"] = Field(
             domain_size(study, of), about="L of the smallest training cell, nearest distances"
         )
-    return fields if of is None else {**fields, **_bulk_fields(whole, of, study)}
+    return fields if of is None else {**fields, **bulk_fields(whole, of, study)}
 
 
 def train_controlled(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """Instead of `train`: what a controlled surrogate is expanded about, and its perfect crystal."""
-    of = _crystal(study, results)
+    of = crystal_of(study, results)
     assert of is not None  # the input was checked
     law, fields = equilibria(study, of, comm)
-    return {**fields, **_bulk_fields(law, of, study)}
+    return {**fields, **bulk_fields(law, of, study)}
 
 
 def match(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's matching conditions with the reference."""
-    return matched(study, results, _crystal(study, results), comm)
+    return matched(study, results, crystal_of(study, results), comm)
 
 
 def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The reference's equilibrium in the simulation cell."""
     law = construct.any_law(study)
     if isinstance(law, CachedLaw):
-        return equilibrium_of_total(study, law, _crystal(study, results), comm)
-    return _equilibrium(study, results, comm, law, "reference", None)
+        return equilibrium_of_total(study, law, crystal_of(study, results), comm)
+    return relaxed_equilibrium(study, results, comm, law, "reference", None)
 
 
 def relax_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's equilibrium, sought from the reference's where that is known: the same basin is wanted."""
     start_ad = results.read("relax_reference", "displacement") if "reference" in study.relax.laws else None
-    of = _crystal(study, results)
+    of = crystal_of(study, results)
     if study.surrogate.kind == "taylor" and of is not None:
         law: SiteLaw = law_of(study, results, of)
     else:
         law = construct.surrogate_law(results)
-    return _equilibrium(study, results, comm, law, "surrogate", start_ad)
+    return relaxed_equilibrium(study, results, comm, law, "surrogate", start_ad)
 
 
 def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """Geometry error in the stencil norm, errors of the relaxation energy and of the formation energy."""
-    of = _crystal(study, results)
+    of = crystal_of(study, results)
     cell = construct.supercell(study, study.simulation, of)
     u_ref, u_sur = (results.read(f"relax_{law}", "displacement") for law in ("reference", "surrogate"))
     share_n = np.arange(comm.rank, cell.n_sites, comm.size)
@@ -319,7 +313,7 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
 def advise(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's error budget in the simulation cell, and what to change."""
-    of = _crystal(study, results)
+    of = crystal_of(study, results)
     assert of is not None  # the input was checked
     return advised(study, results, of, comm)
 
@@ -344,17 +338,6 @@ def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     return {"files": Field(files)}
 
 
-def _crystal(study: Study, results: Results) -> Crystal | None:
-    """Lattice and lattice constant as `build` found them; None for a structure file. Collective."""
-    if "crystal" not in study.tables or study.crystal.lattice is None:
-        return None
-    names = results.names("build")
-    if "dataset" in study.tables and not names:
-        return None  # a fit alone, which needs no lattice
-    ratio = results.read("build", "c_over_a") if "c_over_a" in names else None
-    return lattice_named(study.crystal.lattice, ratio), results.read("build", "lattice_constant")
-
-
 def _nearest_distance(study: Study, results: Results) -> float | None:
     """That of the data set, if there is one. Collective."""
     if "dataset" not in study.tables or "nearest_distance" not in results.names("label"):
@@ -371,68 +354,6 @@ def _species(study: Study, results: Results) -> tuple[str, ...]:
     if unknown:
         raise ConfigError(f"{', '.join(unknown)} of [crystal] or [simulation] is not in the data set: {species}")
     return species
-
-
-def _bulk_fields(law: SiteLaw, of: Crystal, study: Study) -> Fields:
-    """Energy per site, stress and elastic constants of a law's perfect crystal at the study's lattice constant."""
-    unit = UnitCell(law, *of, study.crystal.species)
-    clamped, relaxed = unit.stiffness()
-    d = unit.dimension
-    scale, units = (GPA_PER_EV_A3, "GPa") if d == 3 else (1.0, f"eV/A^{d}")
-    return {
-        "bulk_energy": Field(unit.energy / unit.n_basis, "eV", "per site of the perfect crystal"),
-        "bulk_stress": Field(unit.strain_gradient() / unit.volume * scale, units),
-        "elastic_constants_clamped": Field(clamped * scale, units, "Voigt order"),
-        "elastic_constants": Field(relaxed * scale, units, "Voigt order, inner displacements relaxed"),
-        "C11": Field(float(relaxed[0, 0] * scale), units),
-        **({"C12": Field(float(relaxed[0, 1] * scale), units)} if d > 1 else {}),
-        **({"C44" if d == 3 else "C66": Field(float(relaxed[-1, -1] * scale), units)} if d > 1 else {}),
-    }
-
-
-def _equilibrium(
-    study: Study, results: Results, comm: MPI.Comm, law: SiteLaw, which: str, start_ad: NDArray[np.float64] | None
-) -> Fields:
-    """Relax the simulation cell with a law and say what was found."""
-    of = _crystal(study, results)
-    cell = construct.supercell(study, study.simulation, of)
-    peak = PeakMemory(comm)
-    energy = Energy(law, cell, comm=comm)
-    estimate = bytes_per_site(law, cell, energy.margin, assembled=study.relax.hessian == "assembled")
-    shape = (energy.sites.n_owned, energy.dimension)
-    start_nd = np.zeros(shape) if start_ad is None else energy.sites.restrict(start_ad)
-    green = bulk_green(energy)
-    found = relax(energy, start_nd, study.relax, green=green, what=f"{which} equilibrium")
-    with timed("stability"):
-        modes = stability(energy, found.u_nd, green)
-    if not modes.stable:
-        logger.warning("the %s's state is not a minimum: lowest eigenvalue %.3e", which, modes.lowest[0])
-    memory = (peak.growth() or 0) / cell.n_sites
-    if start_ad is None:  # later relaxations live in what the first one has left
-        logger.info("memory: %.1f kB a site (estimate %.1f)", memory / 1e3, estimate / 1e3)
-    fields = {
-        "displacement": Field(energy.sites.gather(found.u_nd), "A", "global site order"),
-        "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
-        "energy": Field(found.energy, "eV", "E(u) - E(0)"),
-        "max_force": Field(found.max_force, "eV/A"),
-        "iterations": Field(found.iterations),
-        "inner_iterations": Field(np.array(found.inner_iterations)),
-        "stable": Field(modes.stable),
-        "lowest_eigenvalue": Field(modes.lowest[0], "" if modes.relative else "eV/A^2", "relative to the bulk's"),
-        "memory_per_site": Field(memory, "B", "growth of the resident memory of all ranks"),
-        "memory_per_site_estimate": Field(estimate, "B"),
-    }
-    if of is not None and len(set(study.crystal.species)) == 1 and len(cell.species) == 1:
-        unit = UnitCell(law, *of, study.crystal.species)
-        excess_n = energy.site_energies(np.zeros(shape)) - unit.energy / unit.n_basis
-        unrelaxed = comm.allreduce(math.fsum(excess_n))
-        fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
-        fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")
-        logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
-    if which == "surrogate" and modes.stable:  # about another state the response means nothing
-        fields |= equilibrium_bars(study, results, energy, found.u_nd, green, of)
-        fields |= residual_fields(study, energy, found.u_nd, green)
-    return fields
 
 
 def _prediction_fields(prediction: Prediction, prefix: str) -> Fields:

@@ -9,7 +9,7 @@ from mpi4py import MPI
 
 from parmlip import construct
 from parmlip.config import Study
-from parmlip.config_tables import LATTICE_NAMES
+from parmlip.config_fit_tables import LATTICE_NAMES
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.errors import ConfigError
 from parmlip.fit import design

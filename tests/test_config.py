@@ -251,7 +251,7 @@ def test_two_dimensional_cells_take_two_numbers():
 
 def test_names_in_the_input_are_those_of_the_modules_that_serve_them():
     from parmlip.crystal.lattices import LATTICES
-    from parmlip.pipeline import STAGES
+    from parmlip.pipeline_stages import STAGES
 
     assert set(LATTICE_SLOTS) == set(LATTICE_DIMENSION) == set(LATTICES)
     for name, lattice in LATTICES.items():

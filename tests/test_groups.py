@@ -7,7 +7,8 @@ from parmlip.config import loads
 from parmlip.errors import ConvergenceError, DataError, RemoteError
 from parmlip.io.hdf5 import Field, ResultFile, scalars
 from parmlip.parallel.farm import Turns
-from parmlip.pipeline import STAGES, run
+from parmlip.pipeline import run
+from parmlip.pipeline_stages import STAGES
 from tests.test_controlled import INPUT
 
 SWEEP = ('sweep."training.cell"=[[4, 4], [5, 5], [6, 6]]', "simulation.cell=[16, 16]", "run.threads=1")

@@ -5,7 +5,7 @@ import pytest
 from mpi4py import MPI
 
 from parmlip.config import loads
-from parmlip.config_tables import LATTICE_NAMES, OBSERVATION_NAMES, WEIGHT_PRESETS
+from parmlip.config_fit_tables import LATTICE_NAMES, OBSERVATION_NAMES, WEIGHT_PRESETS
 from parmlip.errors import ConfigError
 from parmlip.fit.dataset import Dataset
 from parmlip.io.hdf5 import ResultFile

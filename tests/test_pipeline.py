@@ -12,7 +12,8 @@ from mpi4py import MPI
 from parmlip.config import loads
 from parmlip.errors import ConfigError, ConvergenceError
 from parmlip.io.hdf5 import Field, ResultFile
-from parmlip.pipeline import STAGES, check_chain, check_same, plan, run, swept_steps
+from parmlip.pipeline import check_chain, check_same, plan, run, swept_steps
+from parmlip.pipeline_stages import STAGES
 
 INPUT = """
 [run]

@@ -1,0 +1,104 @@
+"""What stages share: the perfect crystal as `build` found it, its constants, and the equilibrium of a large cell."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from parmlip import construct
+from parmlip.config import Study
+from parmlip.crystal.lattices import Lattice, lattice_named
+from parmlip.io.hdf5 import Field
+from parmlip.io.results import Results
+from parmlip.mechanics.bulk import UnitCell
+from parmlip.mechanics.energy import Energy
+from parmlip.mechanics.memory import PeakMemory, bytes_per_site
+from parmlip.mechanics.relax import bulk_green, relax
+from parmlip.mechanics.stability import stability
+from parmlip.parallel.logs import timed
+from parmlip.potentials.base import SiteLaw
+from parmlip.stages_bars import equilibrium_bars
+from parmlip.stages_errors import residual_fields
+from parmlip.units import GPA_PER_EV_A3
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, Field]
+Crystal = tuple[Lattice, float]
+
+
+def crystal_of(study: Study, results: Results) -> Crystal | None:
+    """Lattice and lattice constant as `build` found them; None for a structure file. Collective."""
+    if "crystal" not in study.tables or study.crystal.lattice is None:
+        return None
+    names = results.names("build")
+    if "dataset" in study.tables and not names:
+        return None  # a fit alone, which needs no lattice
+    ratio = results.read("build", "c_over_a") if "c_over_a" in names else None
+    return lattice_named(study.crystal.lattice, ratio), results.read("build", "lattice_constant")
+
+
+def bulk_fields(law: SiteLaw, of: Crystal, study: Study) -> Fields:
+    """Energy per site, stress and elastic constants of a law's perfect crystal at the study's lattice constant."""
+    unit = UnitCell(law, *of, study.crystal.species)
+    clamped, relaxed = unit.stiffness()
+    d = unit.dimension
+    scale, units = (GPA_PER_EV_A3, "GPa") if d == 3 else (1.0, f"eV/A^{d}")
+    return {
+        "bulk_energy": Field(unit.energy / unit.n_basis, "eV", "per site of the perfect crystal"),
+        "bulk_stress": Field(unit.strain_gradient() / unit.volume * scale, units),
+        "elastic_constants_clamped": Field(clamped * scale, units, "Voigt order"),
+        "elastic_constants": Field(relaxed * scale, units, "Voigt order, inner displacements relaxed"),
+        "C11": Field(float(relaxed[0, 0] * scale), units),
+        **({"C12": Field(float(relaxed[0, 1] * scale), units)} if d > 1 else {}),
+        **({"C44" if d == 3 else "C66": Field(float(relaxed[-1, -1] * scale), units)} if d > 1 else {}),
+    }
+
+
+def relaxed_equilibrium(
+    study: Study, results: Results, comm: MPI.Comm, law: SiteLaw, which: str, start_ad: NDArray[np.float64] | None
+) -> Fields:
+    """Relax the simulation cell with a law and say what was found."""
+    of = crystal_of(study, results)
+    cell = construct.supercell(study, study.simulation, of)
+    peak = PeakMemory(comm)
+    energy = Energy(law, cell, comm=comm)
+    estimate = bytes_per_site(law, cell, energy.margin, assembled=study.relax.hessian == "assembled")
+    shape = (energy.sites.n_owned, energy.dimension)
+    start_nd = np.zeros(shape) if start_ad is None else energy.sites.restrict(start_ad)
+    green = bulk_green(energy)
+    found = relax(energy, start_nd, study.relax, green=green, what=f"{which} equilibrium")
+    with timed("stability"):
+        modes = stability(energy, found.u_nd, green)
+    if not modes.stable:
+        logger.warning("the %s's state is not a minimum: lowest eigenvalue %.3e", which, modes.lowest[0])
+    memory = (peak.growth() or 0) / cell.n_sites
+    if start_ad is None:  # later relaxations live in what the first one has left
+        logger.info("memory: %.1f kB a site (estimate %.1f)", memory / 1e3, estimate / 1e3)
+    fields = {
+        "displacement": Field(energy.sites.gather(found.u_nd), "A", "global site order"),
+        "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
+        "energy": Field(found.energy, "eV", "E(u) - E(0)"),
+        "max_force": Field(found.max_force, "eV/A"),
+        "iterations": Field(found.iterations),
+        "inner_iterations": Field(np.array(found.inner_iterations)),
+        "stable": Field(modes.stable),
+        "lowest_eigenvalue": Field(modes.lowest[0], "" if modes.relative else "eV/A^2", "relative to the bulk's"),
+        "memory_per_site": Field(memory, "B", "growth of the resident memory of all ranks"),
+        "memory_per_site_estimate": Field(estimate, "B"),
+    }
+    if of is not None and len(set(study.crystal.species)) == 1 and len(cell.species) == 1:
+        unit = UnitCell(law, *of, study.crystal.species)
+        excess_n = energy.site_energies(np.zeros(shape)) - unit.energy / unit.n_basis
+        unrelaxed = comm.allreduce(math.fsum(excess_n))
+        fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
+        fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")
+        logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
+    if which == "surrogate" and modes.stable:  # about another state the response means nothing
+        fields |= equilibrium_bars(study, results, energy, found.u_nd, green, of)
+        fields |= residual_fields(study, energy, found.u_nd, green)
+    return fields
