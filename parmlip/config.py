@@ -15,7 +15,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from parmlip.config_entropy_tables import Entropy
 from parmlip.config_checks import check_tables
+from parmlip.config_rates_tables import Rates
 from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights
 from parmlip.config_schema import plain, read_table, show, suggestion, toml_document
 from parmlip.config_tables import (
@@ -37,13 +39,13 @@ from parmlip.config_tables import (
 from parmlip.errors import ConfigError
 
 __all__ = [
-    "Advise", "Compare", "Crystal", "Dataset", "Defect", "Fit", "Match", "Point", "Rattle", "Reference", "Relax",
-    "Report", "Run", "Simulation", "Study", "Surrogate", "Training", "Weights", "load", "loads",
+    "Advise", "Compare", "Crystal", "Dataset", "Defect", "Entropy", "Fit", "Match", "Point", "Rates", "Rattle",
+    "Reference", "Relax", "Report", "Run", "Simulation", "Study", "Surrogate", "Training", "Weights", "load", "loads",
 ]  # fmt: skip
 
 # Tables whose every key has a default exist without being written; the others only where the input has them.
 _WRITTEN: Final = ("crystal", "reference", "simulation", "training", "dataset")
-_LATER_TABLES: Final = ("entropy", "rates", "qmmm")
+_LATER_TABLES: Final = ("qmmm",)
 _LATER_KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {"fit": {"elasticity": "not available in this version yet; leave the key out"}}
 )
@@ -133,6 +135,16 @@ class Study:
     def advise(self) -> Advise:
         """[advise]."""
         return self._table("advise")  # type: ignore[no-any-return]
+    @property
+    def entropy(self) -> Entropy:
+        """[entropy]."""
+        return self._table("entropy")  # type: ignore[no-any-return]
+
+    @property
+    def rates(self) -> Rates:
+        """[rates]."""
+        return self._table("rates")  # type: ignore[no-any-return]
+
 
     @property
     def report(self) -> Report:

@@ -7,11 +7,15 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from parmlip.config_entropy_tables import Entropy
 from parmlip.config_fit_tables import Fit, Surrogate
+from parmlip.config_rates_tables import Rates
 from parmlip.config_schema import key
 
-STAGE_NAMES: Final = ("build", "reference", "train", "match", "relax", "compare", "advise", "report")
-DEFAULT_STAGES: Final = tuple(name for name in STAGE_NAMES if name not in ("match", "advise"))
+STAGE_NAMES: Final = (
+    "build", "reference", "train", "match", "relax", "compare", "advise", "entropy", "rates", "report",
+)  # fmt: skip
+DEFAULT_STAGES: Final = ("build", "reference", "train", "relax", "compare", "report")
 # Lattices: number of species slots and of components that move; `crystal.lattices.LATTICES` has the geometry.
 LATTICE_SLOTS: Final = MappingProxyType(
     {"bcc": 1, "fcc": 1, "sc": 1, "diamond": 1, "b2": 2, "hcp": 1, "triangular": 1, "square": 1, "chain": 1}
@@ -53,9 +57,7 @@ KEYS_OF_KIND: Final = MappingProxyType(
 class Run:
     """[run]: what is done and where the results go."""
 
-    stages: tuple[str, ...] = key(
-        DEFAULT_STAGES, choices=STAGE_NAMES, later=("entropy", "rates", "qmmm"), length=(1, 9)
-    )
+    stages: tuple[str, ...] = key(DEFAULT_STAGES, choices=STAGE_NAMES, later=("qmmm",), length=(1, 11))
     output: str = key("", about="name of the HDF5 file; by default the input's name with .h5")
     seed: int = key(1, least=0)
     groups: int = key(1, least=1, about="groups of ranks that do points of a sweep side by side")
@@ -314,7 +316,7 @@ TABLES: Final[Mapping[str, type]] = MappingProxyType(
         "run": Run, "crystal": Crystal, "reference": Reference, "simulation": Simulation, "training": Training,
         "dataset": Dataset,
         "surrogate": Surrogate, "fit": Fit, "match": Match, "relax": Relax, "compare": Compare,
-        "advise": Advise, "report": Report,
+        "advise": Advise, "entropy": Entropy, "rates": Rates, "report": Report,
     }
 )  # fmt: skip
 

@@ -104,6 +104,18 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
             _by_name("advise"), "advise", ("build", "reference", "train", "match", "relax_surrogate"),
             ("training", "simulation", "surrogate", "fit", "compare.neighbours", "advise"),
         ),
+        "entropy": Stage(
+            _by_name("entropy"), "entropy", ("build", "relax_reference"), (*_MODEL, "simulation", "relax", "entropy"),
+            wanted=lambda study: "reference" in (study.entropy.laws or study.relax.laws),
+        ),
+        "entropy_surrogate": Stage(
+            _by_name("entropy_surrogate"), "entropy", ("build", "relax_surrogate"),
+            ("crystal", "simulation", "surrogate", "relax", "entropy"), ("reference",),
+            wanted=lambda study: "surrogate" in (study.entropy.laws or study.relax.laws),
+        ),
+        "rates": Stage(
+            _by_name("rates"), "rates", ("build", "relax_reference"), (*_MODEL, "simulation", "relax", "rates"),
+        ),
         "report": Stage(_by_name("report"), "report", (), ("report",), gathers=True),
     }
 )  # fmt: skip

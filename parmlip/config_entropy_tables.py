@@ -1,0 +1,39 @@
+"""The table [entropy] of the input file, with every default. Entropies in k_B, lengths in angstrom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from parmlip.config_schema import key
+
+
+@dataclass(frozen=True)
+class Entropy:
+    """[entropy]: vibrational entropy of the simulation cell in the harmonic approximation."""
+
+    method: str = key(
+        "contour", choices=("contour", "ritz", "ksp", "dense", "factorise"),
+        about="one Krylov space a vector, its resolvents on a contour or its Ritz values; a solve for each shift; "
+        "all eigenvalues; determinants by sparse factorisation, for cells without a grid",
+    )  # fmt: skip
+    tolerance: float = key(
+        0.005, above=0.0, about="error bar of the formation entropy that is wanted, k_B: decides the work"
+    )
+    laws: tuple[str, ...] = key(
+        (), choices=("reference", "surrogate"), length=(0, 2), about="at whose equilibria; by default those of [relax]"
+    )
+    krylov_tolerance: float = key(1e-10, above=0.0, most=1e-2, about="of each vector, relative")
+    near_radius: Literal["auto"] | float = key(
+        "auto", above=0.0, about="sites this near to a defect are done one by one, angstrom; all others by probes"
+    )
+    max_probes: int = key(400, least=4, about="random vectors for the far sites, at most")
+    batch: int = key(12, least=1, most=1000, about="vectors at a time; memory grows with it")
+    finite_size: bool = key(True, about="estimate the limit of large cells by one of half the edges")
+    temperatures: tuple[float, ...] = key((), above=0.0, about="kelvin, for the tables of free energies")
+    sites: Literal["none", "all"] | tuple[int, ...] = key(
+        "none", least=0, about="sites whose site entropies are wanted one by one"
+    )
+    truncation_radius: float | None = key(
+        None, above=0.0, about="site entropies from the Hessian of the neighbourhood within it, angstrom"
+    )
