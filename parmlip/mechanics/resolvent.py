@@ -117,16 +117,26 @@ class RelativeHessian:
 
     def apply_h(self, y_xb: FloatArray) -> FloatArray:
         """H y, zero on vacant sites."""
+        y_ncb = self.to_sites(y_xb)
+        w_ncb = np.empty_like(y_ncb)
+        for b in range(y_xb.shape[1]):
+            self._in.getArray()[:] = y_ncb[:, :, b].reshape(-1)
+            self.matrix.mult(self._in, self._out)
+            w_ncb[:, :, b] = self._out.getArray(readonly=True).reshape(-1, self.dimension)
+        return self.from_sites(w_ncb)
+
+    def to_sites(self, y_xb: FloatArray) -> FloatArray:
+        """Values at the owned existing sites, (n_owned, d, n_vectors), of vectors on the grid."""
         d, n_b = self.dimension, y_xb.shape[1]
         slab = y_xb[: self.n_slab].reshape(*self.plan.shape[:3], self.n_components * n_b)
         y_ncb = self.plan.from_grid(slab, d * n_b).reshape(-1, d, n_b)
         y_ncb[self._off] = y_xb[self.n_slab :].reshape(-1, d, n_b)
-        w_ncb = np.empty_like(y_ncb)
-        for b in range(n_b):
-            self._in.getArray()[:] = y_ncb[:, :, b].reshape(-1)
-            self.matrix.mult(self._in, self._out)
-            w_ncb[:, :, b] = self._out.getArray(readonly=True).reshape(-1, d)
-        w_xb = np.empty_like(y_xb)
+        return y_ncb
+
+    def from_sites(self, w_ncb: FloatArray) -> FloatArray:
+        """The transpose of `to_sites`: zero on vacant sites."""
+        d, n_b = w_ncb.shape[1:]
+        w_xb = np.empty((self.n_local, n_b))
         w_xb[: self.n_slab] = self.plan.to_grid(w_ncb.reshape(-1, d * n_b)).reshape(-1, n_b)
         w_xb[self.n_slab :] = w_ncb[self._off].reshape(-1, n_b)
         return w_xb
