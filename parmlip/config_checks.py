@@ -320,6 +320,11 @@ def _check_reference(reference: Reference) -> None:
         raise ConfigError(f'[reference] delta: is for kind = "toy", not {show(reference.kind)}')
     if reference.exponent != "lammps" and reference.kind != "bond_order":
         raise ConfigError(f'[reference] exponent: is for kind = "bond_order", not {show(reference.kind)}')
+    if reference.interpolation != "quintic" and reference.parameters is not None:
+        raise ConfigError(
+            f"[reference] interpolation = {show(reference.interpolation)}: is for the tables of a 'file'; "
+            f"{show(reference.parameters)} has formulas"
+        )
     if (reference.parameters is None) == (reference.file is None):
         raise ConfigError(
             "[reference] needs either 'parameters' or 'file'" + (", not both" if reference.parameters else "")

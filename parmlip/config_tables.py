@@ -44,6 +44,7 @@ TOTAL_KINDS: Final = ("ase", "tight_binding")
 # Keys of [reference] that only one kind of law has.
 KEYS_OF_KIND: Final = MappingProxyType(
     {
+        "eam": ("interpolation",),
         "ase": ("calculator", "options"),
         "tight_binding": (
             "cutoff_variant", "k_points", "k_scheme", "electronic_temperature", "fermi_level", "charge", "convention",
@@ -92,6 +93,9 @@ class Reference:
     parameters: str | None = key(None, choices=PARAMETER_SETS, about="a built-in parameter set")
     file: str | None = key(None, about="setfl; LAMMPS' .sw, .tersoff, .tersoff.mod, .modc; for ace .yace or result")
     taper: tuple[float, ...] | None = key(None, above=0.0, length=(2, 2), about="[start, cutoff] in angstrom")
+    interpolation: str = key(
+        "quintic", choices=("quintic", "cubic", "lammps"), about="eam: between the points of a file's tables"
+    )
     delta: float = key(0.5, about="toy: coefficient of the cubic term of a bond")
     exponent: str = key(
         "lammps", choices=("lammps", "published"), about="bond_order: exp[(alpha x)^m] or exp[alpha x^m]"

@@ -63,7 +63,7 @@ def reference_law(study: Study) -> SiteLaw:
     taper = None if reference.taper is None else (reference.taper[0], reference.taper[1])
     if reference.parameters is not None:
         return builtin(reference.parameters, taper)
-    law = read_setfl(study.path(str(reference.file)))
+    law = read_setfl(study.path(str(reference.file)), reference.interpolation)
     return law if taper is None else law.tapered(*taper)
 
 

@@ -281,6 +281,8 @@ def test_built_in_parameter_sets_have_the_species_that_the_input_promises(name):
         ({"kind": "tight_binding", "file": "x"}, 'file: is not for kind = "tight_binding"'),
         ({"kind": "stillinger_weber", "parameters": "Si-SW", "taper": (3.0, 4.0)}, "taper: is not for kind"),
         ({"parameters": "W-EAM4", "exponent": "published"}, 'exponent: is for kind = "bond_order", not "eam"'),
+        ({"parameters": "W-EAM4", "interpolation": "cubic"}, "is for the tables of a 'file'; \"W-EAM4\" has formulas"),
+        ({"kind": "ace", "interpolation": "cubic"}, 'interpolation = "cubic": is for kind = "eam", not "ace"'),
     ],
 )
 def test_keys_of_one_kind_of_reference_are_refused_with_another(keys, message):

@@ -1,15 +1,17 @@
 """setfl files: what is read equals what was tabulated and what other programs read, and every fault is told."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from parmlip.errors import DataError
+from parmlip.config_tables import Reference
+from parmlip.errors import ConfigError, DataError
 from parmlip.potentials.base import complex_step
 from parmlip.potentials.eam import builtin
-from parmlip.potentials.eam_files import read_setfl
+from parmlip.potentials.eam_files import INTERPOLATIONS, read_setfl
 from tests.potentials.eam_cells import BCC, FCC, Cell, alloy, crystal, potential_file, radial, write_setfl
 
 ORACLES = json.loads((Path(__file__).parents[1] / "data/eam_oracles.json").read_text())["laws"]
@@ -206,3 +208,38 @@ def test_one_element_of_the_kind_fs_is_read_as_it_is_as_alloy(tmp_path):
     law = builtin("Cu-Mishin2001")
     path = write_setfl(tmp_path / "cu", law, True, rho_end=3.0)
     assert crystal(read_setfl(path), FCC, 3.5).energy() == pytest.approx(crystal(law, FCC, 3.5).energy(), rel=1e-8)
+
+
+# -- what a file leaves open -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_every_interpolation_goes_through_the_points_and_has_its_number_of_derivatives(interpolation, tmp_path):
+    law = builtin("W-Zhou", (4.5, 5.5))
+    read = read_setfl(write_setfl(tmp_path / "w", law, False, n_r=551), interpolation)
+    r_k = 0.01 * np.arange(250, 540)
+    np.testing.assert_allclose(radial(read, 0, 0, r_k)[:, [0, 3]], radial(law, 0, 0, r_k)[:, [0, 3]], rtol=1e-12)
+    # complex step: phi and rho, then their first to third derivatives, just below and above the points
+    below, above = (radial(read, 0, 0, r_k + side + 1e-20j) for side in (-1e-9, 1e-9))
+    jumps = [np.abs(np.real(above - below)[:, [k, k + 3]]).max(axis=0) for k in range(3)]
+    jumps.append(np.abs(np.imag(above - below)[:, [2, 5]]).max(axis=0) / 1e-20)
+    smooth = [bool((jump < 1e-5).all()) for jump in jumps]
+    assert smooth == [True, True, interpolation != "lammps", interpolation == "quintic"]
+
+
+def test_the_quintic_spline_is_the_nearest_to_the_law_behind_the_table(tmp_path):
+    law = builtin("W-Zhou", (4.5, 5.5))
+    path = write_setfl(tmp_path / "w", law, False, n_r=1001)
+    exact, off = crystal(law, BCC, 3.2, rattle=0.1), {}
+    for name in INTERPOLATIONS:
+        cell = crystal(read_setfl(path, name), BCC, 3.2, rattle=0.1)
+        off[name] = [np.abs(cell.gradient() - exact.gradient()).max(), np.abs(cell.hessian() - exact.hessian()).max()]
+    assert (np.array(off["quintic"]) < 0.05 * np.array(off["cubic"])).all()
+    assert (np.array(off["quintic"]) < 0.05 * np.array(off["lammps"])).all()
+
+
+def test_an_unknown_interpolation_is_refused_and_the_input_file_knows_those_there_are(tmp_path):
+    with pytest.raises(ConfigError, match="'linear': must be one of quintic, cubic, lammps"):
+        read_setfl(tmp_path / "none", "linear")
+    choices = next(f for f in fields(Reference) if f.name == "interpolation").metadata["choices"]
+    assert tuple(choices) == INTERPOLATIONS
