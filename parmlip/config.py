@@ -7,7 +7,6 @@ to the current directory. Lengths are in angstrom, energies in eV.
 from __future__ import annotations
 
 import copy
-import itertools
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +14,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
-from parmlip.config_entropy_tables import Entropy
 from parmlip.config_checks import check_tables
-from parmlip.config_rates_tables import Rates
+from parmlip.config_entropy_tables import Entropy
 from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights
+from parmlip.config_rates_tables import Rates
 from parmlip.config_schema import plain, read_table, show, suggestion, toml_document
+from parmlip.config_sweep import choices, read_sweep, swept_keys
 from parmlip.config_tables import (
     TABLES,
     Advise,
@@ -49,7 +49,6 @@ _LATER_TABLES: Final = ("qmmm",)
 _LATER_KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
     {"fit": {"elasticity": "not available in this version yet; leave the key out"}}
 )
-_NOT_SWEPT: Final = ("run", "report", "sweep")
 
 
 @dataclass(frozen=True)
@@ -135,6 +134,7 @@ class Study:
     def advise(self) -> Advise:
         """[advise]."""
         return self._table("advise")  # type: ignore[no-any-return]
+
     @property
     def entropy(self) -> Entropy:
         """[entropy]."""
@@ -144,7 +144,6 @@ class Study:
     def rates(self) -> Rates:
         """[rates]."""
         return self._table("rates")  # type: ignore[no-any-return]
-
 
     @property
     def report(self) -> Report:
@@ -178,15 +177,19 @@ class Study:
         _assign(values, dotted, value)
         return _study(values, self.source, self.text)
 
+    @property
+    def swept_keys(self) -> tuple[str, ...]:
+        """Dotted keys of [sweep], those that go together one after the other."""
+        return swept_keys(self.sweep)
+
     def points(self) -> tuple[Point, ...]:
         """The points of the sweep, the last key fastest; empty without [sweep]."""
         if not self.sweep:
             return ()
         fixed = {name: table for name, table in self.as_dict().items() if name != "sweep"}
         points = []
-        for index, chosen in enumerate(itertools.product(*self.sweep.values())):
+        for index, swept in enumerate(choices(self.sweep)):
             values = copy.deepcopy(fixed)
-            swept = dict(zip(self.sweep, chosen, strict=True))
             for dotted, value in swept.items():
                 _assign(values, dotted, value)
             try:
@@ -238,10 +241,10 @@ def loads(text: str, overrides: Iterable[str] = (), source: Path = Path("input.t
         run.setdefault("output", source.with_suffix(".h5").name)
     study = _study(values, source, text)
     for dotted, value in given:
-        if dotted in study.sweep:  # it would change nothing
+        if dotted in study.swept_keys:  # it would change nothing
+            instead = f"write --set sweep.{dotted}=[{show(value)}], or " if dotted in study.sweep else ""
             raise ConfigError(
-                f"--set {dotted}={show(value)}: [sweep] gives its values; write --set sweep.{dotted}=[{show(value)}], "
-                "or --set sweep={} for none"
+                f"--set {dotted}={show(value)}: [sweep] gives its values; {instead}--set sweep={{}} for none"
             )
     return study
 
@@ -260,7 +263,7 @@ def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
         elif name in values or name not in _WRITTEN:
             tables[name] = read_table(kind, _prepared(name, values.get(name, {})), f"[{name}]", _LATER_KEYS.get(name))
     check_tables(tables)
-    study = Study(tables, _read_sweep(values.get("sweep", {})), source, text)
+    study = Study(tables, read_sweep(values.get("sweep", {})), source, text)
     if study.sweep and "advise" in study.run.stages:
         raise ConfigError('[run] stages: "advise" is about one fit; choose a point: --set sweep={} and the swept keys')
     study.points()  # every point must be a right input
@@ -293,26 +296,6 @@ def _read_training(blocks: Any) -> tuple[Training, ...]:
         if t.name in (other.name for other in named[:i]):
             raise ConfigError(f"[[training]] {i + 1} name = {show(t.name)}: used twice; names must differ")
     return named
-
-
-def _read_sweep(table: Any) -> dict[str, tuple[Any, ...]]:
-    if not isinstance(table, Mapping):
-        raise ConfigError("[sweep] must be a table of dotted keys and lists")
-    sweep = {}
-    for dotted, listed in table.items():
-        if isinstance(listed, Mapping):  # surrogate.total_degree = [...] without quotes
-            inner = next(iter(listed), "key")
-            raise ConfigError(f'[sweep] {dotted}: write the dotted key in quotes, "{dotted}.{inner}" = [...]')
-        name = dotted.split(".")[0]
-        if name in _NOT_SWEPT or name not in TABLES:
-            swept = [t for t in TABLES if t not in _NOT_SWEPT]
-            raise ConfigError(f"[sweep] {dotted}: no table to sweep{suggestion(name, swept, '[{}]')}")
-        if not isinstance(listed, list) or not listed:
-            raise ConfigError(f"[sweep] {dotted} = {show(listed)}: must be a list of one or more values")
-        if any(value in listed[:i] for i, value in enumerate(listed)):
-            raise ConfigError(f"[sweep] {dotted} = {show(listed)}: has a value twice")
-        sweep[dotted] = tuple(listed)
-    return sweep
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

@@ -18,7 +18,8 @@ def key_reference() -> list[str]:
         lines += [header + " " + (kind.__doc__ or "").strip().splitlines()[0].partition(": ")[2], *_keys(kind), ""]
     lines += ["members of defects, { kind = ..., at = ... }: coordinates in units of the conventional cell vectors"]
     lines += [*_keys(Defect), "  named sites: " + "; ".join(_sites()), ""]
-    return [*lines, '[sweep] "table.key" = [values]: the stages that depend on the key are done for every value']
+    lines += ['[sweep] "table.key" = [values]: the stages that depend on the key are done for every value']
+    return [*lines, '        "table.key, table.key" = [[value, value], ...]: keys that go together, row by row']
 
 
 def _sites() -> list[str]:

@@ -64,7 +64,7 @@ def steps_of(study: Study, stages: Mapping[str, Stage] = STAGES) -> list[str]:
 
 def swept_steps(study: Study, stages: Mapping[str, Stage] = STAGES) -> frozenset[str]:
     """Steps that depend on a swept table, directly or through what they need."""
-    tables = {dotted.split(".")[0] for dotted in study.sweep} | set(study.sweep)
+    tables = {dotted.split(".")[0] for dotted in study.swept_keys} | set(study.swept_keys)
     swept: set[str] = set()
     for name, step in _of(study, stages).items():  # the table is in an order in which needs come first
         if not step.gathers and (tables & {*step.tables, *step.optional} or swept & set(step.needs)):

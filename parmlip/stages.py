@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -175,6 +176,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     basis = construct.ace_basis(study.surrogate, _species(study, results), of, _nearest_distance(study, results))
     training = Dataset.unpacked(results.read("label", "training"))
     weights = {name: weight for name, weight in asdict(study.fit.weights).items() if weight > 0.0}
+    begin = time.perf_counter()
     with timed("design"):
         factors = all_factors(study, results, basis, training, of)
     exact = constraints(study, results, basis, of)
@@ -190,6 +192,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
     with timed("least squares"):
         solution, balance = balanced_solution(study, results, basis, factors, training, of, solve, weights, comm)
+    seconds = time.perf_counter() - begin
     law = ACE(basis, solution.coefficients)
     whole = law  # with the one-body energies that the labels of a data set do not have
     if "dataset" in study.tables:
@@ -208,6 +211,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         "residual_norm": Field(solution.residual_norm, about="of the weighted rows"),
         "hyperparameters": Field(solution.hyperparameters),
         "n_observations": Field(n_rows, about="rows of the design matrix"),
+        "fit_seconds": Field(seconds, "s", "rows with their factors, and least squares"),
         "factors": Field(design.packed(factors), about="triangular factors by configuration type and observation"),
         **_prediction_fields(prediction, ""),
         **matching_fields(factors, solution, comm),

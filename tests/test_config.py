@@ -8,6 +8,7 @@ import pytest
 
 from parmlip.config import Rattle, Training, load, loads
 from parmlip.config_checks import _check_reference
+from parmlip.config_schema import toml_value
 from parmlip.config_tables import (
     LATTICE_DIMENSION,
     LATTICE_SLOTS,
@@ -144,6 +145,11 @@ BAD_VALUES = [
     ("surrogate.dimension=1", "[surrogate] dimension = 1: must be at least 2"),
     ("sweep.surrogate.otal_degree=[8]", "point 0: [surrogate] unknown key 'otal_degree'; did you mean 'total_degree'?"),
     ("sweep.run.seed=[1, 2]", "[sweep] run.seed: no table to sweep"),
+    ('sweep."fit.tolerance, relax.step_cap"=[[1e-6, 0.1], [1e-8]]', "row 1: must be a list of 2 values, one for each"),
+    ('sweep."fit.tolerance, relax.step_cap"=[1e-6]', "row 0: must be a list of 2 values, one for each key, not 1e-06"),
+    ('sweep."fit.tolerance, training.cell"=[[1e-6, [3]]]', "tolerance, training.cell: training.cell is swept twice"),
+    ('sweep."fit.tolerance, fit.tolerance"=[[1e-6, 1]]', "fit.tolerance is swept twice"),
+    ('sweep."fit.tolerance, run.seed"=[[1e-6, 1]]', "[sweep] fit.tolerance, run.seed: no table to sweep"),
     ("relax", "--set relax: must be table.key=value"),
     ("relax=3", "--set relax=3: must be table.key=value"),
     ("relax.method=", "--set relax.method=: must be table.key=value"),
@@ -235,6 +241,23 @@ def test_a_sweep_is_the_product_of_its_lists_and_each_point_a_study():
     assert points[1].study.surrogate.total_degree == 6
     assert [t.cell for t in points[1].study.training] == [(4, 4, 4), (4, 4, 4)]
     assert points[1].study.points() == ()
+
+
+def test_swept_keys_that_go_together_are_not_multiplied():
+    defects = [[{"kind": "vacancy", "at": [0, 0, 0]}, {"kind": "vacancy", "at": [n, 0, 0]}] for n in (2, 3)]
+    rows = "[" + ", ".join(toml_value([[n, n, n], d]) for n, d in zip((2, 3), defects, strict=True)) + "]"
+    study = loads(
+        INPUT, ["sweep={}", f'sweep."training.cell,simulation.defects"={rows}', "sweep.fit.tolerance=[1e-4, 1e-6]"]
+    )
+    assert study.swept_keys == ("training.cell", "simulation.defects", "fit.tolerance")
+    assert [list(p.values.values()) for p in study.points()] == [
+        [[2, 2, 2], defects[0], 1e-4], [[2, 2, 2], defects[0], 1e-6],
+        [[3, 3, 3], defects[1], 1e-4], [[3, 3, 3], defects[1], 1e-6],
+    ]  # fmt: skip
+    assert [p.study.simulation.defects[1].at[0] for p in study.points()] == [2, 2, 3, 3]
+    assert loads(study.as_toml()).sweep == study.sweep
+    with pytest.raises(ConfigError, match=r"\[sweep\] gives its values; --set sweep={} for none"):
+        loads(study.as_toml(), ["training.cell=[4, 4, 4]"])
 
 
 def test_a_table_that_the_input_lacks_is_an_error_when_read():
