@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +18,22 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RitzValues:
-    """Approximate eigenvalues, ascending; the residuals bound the distance of the outer two to eigenvalues."""
+    """Approximate eigenvalues, ascending; an eigenvalue lies within the residual of each."""
 
     values: FloatArray  # (steps,)
-    residual_lowest: float
-    residual_highest: float
+    residuals: FloatArray  # (steps,)
+    vectors: tuple[FloatArray, ...] = field(default=(), repr=False)  # v of the lowest that were asked for, v.M v = 1
+    images: tuple[FloatArray, ...] = field(default=(), repr=False)  # M v of the same
+
+    @property
+    def residual_lowest(self) -> float:
+        """Residual of the lowest value."""
+        return float(self.residuals[0])
+
+    @property
+    def residual_highest(self) -> float:
+        """Residual of the highest value."""
+        return float(self.residuals[-1])
 
     @property
     def scale(self) -> float:
@@ -44,6 +55,8 @@ def ritz_values(
     *,
     max_steps: int,
     seed: int,
+    start_nd: FloatArray | None = None,
+    n_vectors: int = 0,
 ) -> RitzValues:
     """Ritz values of H v = lambda M v outside the translations, until `done` or the space is exhausted.
 
@@ -58,10 +71,15 @@ def ritz_values(
         v -> H v on arrays (n_owned, d), symmetric.
     metric_inverse : callable or None
         M^-1, symmetric and positive on the complement of the translations; None for the identity.
+    start_nd : ndarray, shape (n_owned, d), optional
+        M times the start, in place of the random one.
+    n_vectors : int
+        How many of the lowest Ritz vectors are given.
     """
     comm = sites.comm
-    start_ad = np.random.default_rng(seed).standard_normal((sites.n_sites, d))
-    w_nd = without_translation(sites.restrict(start_ad), sites)
+    if start_nd is None:
+        start_nd = sites.restrict(np.random.default_rng(seed).standard_normal((sites.n_sites, d)))
+    w_nd = without_translation(start_nd, sites)
     images: list[FloatArray] = []  # p_j = M v_j
     vectors: list[FloatArray] = []  # v_j, with p_i . v_j = delta_ij
     alpha: list[float] = []
@@ -71,10 +89,11 @@ def ritz_values(
         size = np.sqrt(max(dot(w_nd, z_nd, comm), 0.0))
         if alpha:
             values, s = eigh_tridiagonal(np.array(alpha), np.array(beta[1:]))
-            found = RitzValues(values, float(size * abs(s[-1, 0])), float(size * abs(s[-1, -1])))
+            found = RitzValues(values, size * np.abs(s[-1]))
             # A space that the operator maps into itself ends the recursion; equal operators do so in the first step.
             if size <= 1e-13 * max(found.scale, beta[0]) or done(found) or len(alpha) == max_steps:
-                return found
+                lowest = s[:, :n_vectors].T
+                return replace(found, vectors=_combined(vectors, lowest), images=_combined(images, lowest))
         images.append(w_nd / size)
         vectors.append(z_nd / size)
         beta.append(size)
@@ -83,3 +102,7 @@ def ritz_values(
         for _ in range(2):
             for p_nd, v_nd in zip(images, vectors, strict=True):
                 w_nd = w_nd - dot(w_nd, v_nd, comm) * p_nd
+
+
+def _combined(basis: list[FloatArray], weights_ij: FloatArray) -> tuple[FloatArray, ...]:
+    return tuple(sum(w * b for w, b in zip(weights_j, basis, strict=True)) for weights_j in weights_ij)  # type: ignore[misc]
