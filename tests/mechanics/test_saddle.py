@@ -170,5 +170,5 @@ def test_a_path_without_a_top_is_an_error():
 
 def test_a_search_that_is_cut_short_says_how_far_it_came():
     of = hop((2, 2, 1), (0.5, 0.5, 0.0), 3.615)
-    with pytest.raises(ConvergenceError, match=r"not converged after 1 iterations; the largest force is .* \"):
+    with pytest.raises(ConvergenceError, match="not converged after 1 iterations; the largest force is "):
         of.saddle(of.path(), max_iterations=1)
