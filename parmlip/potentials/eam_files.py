@@ -29,9 +29,10 @@ def read_setfl(path: str | Path, interpolation: str = "quintic") -> EAM:
     `interpolation` may be "cubic" (not-a-knot, twice continuously differentiable: ASE, matscipy) or "lammps" (cubics
     through values and slopes by differences over five points, once continuously differentiable: LAMMPS' numbers to
     rounding, and no law for Hessians). On a table of 1000 points (Angelo, NiAl) they differ by 5e-7 eV/angstrom and
-    8e-3 GPa, on one of 10000 (Mishin, Cu) by 1e-3 GPa. Beyond the last density F goes on as a straight line, as in LAMMPS. The law's cutoff is
-    the file's, or the last tabulated distance if that is smaller; `closest` is the first distance above zero. Masses,
-    lattice constants and atomic numbers are read over: elements are known by the symbols of the fourth line.
+    8e-3 GPa, on one of 10000 (Mishin, Cu) by 1e-3 GPa. Beyond the last density F goes on as a straight line, as in
+    LAMMPS. The law's cutoff is the file's, or the last tabulated distance if that is smaller; `closest` is the first
+    distance above zero. Masses, lattice constants and atomic numbers are read over: elements are known by the symbols
+    of the fourth line.
 
     Raises
     ------

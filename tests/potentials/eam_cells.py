@@ -137,13 +137,14 @@ def radial(law, s, t, r_k):
     )
 
 
-def write_setfl(path, law, finnis_sinclair, n_rho=2000, rho_end=80.0, n_r=4001, header=None):
-    """Tables of a law as a setfl file, five numbers a line."""
+def write_setfl(path, law, finnis_sinclair, n_rho=2000, rho_end=80.0, n_r=4001, r_end=None, header=None):
+    """Tables of a law as a setfl file, five numbers a line; distances up to the cutoff or to `r_end`."""
     n = len(law.species)
-    d_rho, d_r = rho_end / (n_rho - 1), law.cutoff / (n_r - 1)
+    d_rho, d_r = rho_end / (n_rho - 1), (r_end or law.cutoff) / (n_r - 1)
     r_k = np.arange(n_r) * d_r
     tables = {(s, t): radial(law, s, t, r_k) for s in range(n) for t in range(n)}
     for table in tables.values():
+        table[r_k > law.cutoff] = 0.0
         table[-1] = 0.0 if law.forms.range_k[1] < law.cutoff else table[-1]
     lines = ["made for a test", "", "third line", f"{n} {' '.join(law.species)}"]
     lines.append(header or f"{n_rho} {d_rho!r} {n_r} {d_r!r} {law.cutoff!r}")
