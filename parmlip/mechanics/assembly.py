@@ -10,13 +10,16 @@ from parmlip.potentials.base import FloatArray, IntArray
 
 @njit(cache=True)
 def bond_vectors(
-    first_n: IntArray, site_p: IntArray, bond_pc: FloatArray, u_md: FloatArray, out_pc: FloatArray
+    first_n: IntArray, site_p: IntArray, bond_pc: FloatArray, u_md: FloatArray, out_pc: FloatArray, start: int = 0
 ) -> None:
-    """out = bond + u[neighbour] - u[centre], (n_pairs, 3); `u_md` has the d components that move."""
+    """out = bond + u[neighbour] - u[centre], (n_pairs, 3); `u_md` has the d components that move.
+
+    The centres are the local sites from `start` on.
+    """
     d = u_md.shape[1]
     if d == 3:
         for n in range(len(first_n) - 1):
-            x, y, z = u_md[n, 0], u_md[n, 1], u_md[n, 2]
+            x, y, z = u_md[start + n, 0], u_md[start + n, 1], u_md[start + n, 2]
             for p in range(first_n[n], first_n[n + 1]):
                 m = site_p[p]
                 out_pc[p, 0] = bond_pc[p, 0] + (u_md[m, 0] - x)
@@ -29,7 +32,7 @@ def bond_vectors(
             for c in range(3):
                 out_pc[p, c] = bond_pc[p, c]
             for c in range(d):
-                out_pc[p, c] += u_md[m, c] - u_md[n, c]
+                out_pc[p, c] += u_md[m, c] - u_md[start + n, c]
 
 
 @njit(cache=True)
@@ -46,13 +49,16 @@ def bond_differences(first_n: IntArray, site_p: IntArray, v_md: FloatArray, out_
 
 
 @njit(cache=True)
-def site_gradient(first_n: IntArray, site_p: IntArray, g_pc: FloatArray, out_md: FloatArray) -> None:
-    """Adds dE/du = (+g at the neighbour, -g at the centre) to `out_md`: the transpose of `bond_differences`."""
+def site_gradient(first_n: IntArray, site_p: IntArray, g_pc: FloatArray, out_md: FloatArray, start: int = 0) -> None:
+    """Adds dE/du = (+g at the neighbour, -g at the centre) to `out_md`: the transpose of `bond_differences`.
+
+    The centres are the local sites from `start` on.
+    """
     d = out_md.shape[1]
     if d == 3:  # the centre's sum stays in registers
-        for n in range(len(first_n) - 1):
+        for n in range(start, start + len(first_n) - 1):
             x, y, z = 0.0 * out_md[n, 0], 0.0 * out_md[n, 1], 0.0 * out_md[n, 2]
-            for p in range(first_n[n], first_n[n + 1]):
+            for p in range(first_n[n - start], first_n[n - start + 1]):
                 m = site_p[p]
                 g0, g1, g2 = g_pc[p, 0], g_pc[p, 1], g_pc[p, 2]
                 x += g0
@@ -65,12 +71,21 @@ def site_gradient(first_n: IntArray, site_p: IntArray, g_pc: FloatArray, out_md:
             out_md[n, 1] -= y
             out_md[n, 2] -= z
         return
-    for n in range(len(first_n) - 1):
-        for p in range(first_n[n], first_n[n + 1]):
+    for n in range(start, start + len(first_n) - 1):
+        for p in range(first_n[n - start], first_n[n - start + 1]):
             m = site_p[p]
             for c in range(d):
                 out_md[m, c] += g_pc[p, c]
                 out_md[n, c] -= g_pc[p, c]
+
+
+@njit(cache=True, fastmath={"contract", "reassoc", "nsz"})
+def least_square(r_pc: FloatArray) -> float:
+    """Square of the least distance, infinite without pairs, angstrom^2."""
+    least = np.inf
+    for p in range(len(r_pc)):
+        least = min(least, r_pc[p, 0] * r_pc[p, 0] + r_pc[p, 1] * r_pc[p, 1] + r_pc[p, 2] * r_pc[p, 2])
+    return least
 
 
 @njit(cache=True)

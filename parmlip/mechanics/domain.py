@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 from mpi4py import MPI
@@ -17,6 +18,10 @@ from parmlip.parallel.halo import Halo
 from parmlip.parallel.partition import bisect
 from parmlip.parallel.sites import Sites
 from parmlip.potentials.base import Environments, FloatArray, Origin
+
+# Pairs that are worked on at a time: 0.8 MB an array of vectors. Smaller pieces cost calls (measured on copper: 8192
+# pairs 10 % more time, 2048 a half), larger ones memory.
+PAIRS_OF_PIECE: Final = 32768
 
 
 class Domain:
@@ -86,6 +91,25 @@ class Domain:
         r_pc = np.empty(self.bond_pc.shape, dtype=u_md.dtype)
         bond_vectors(self.first_n, self.site_p, self.bond_pc, u_md, r_pc)
         return Environments(self.first_n, r_pc, self._species_m[: self.halo.n_owned], self._species_p, self._origin)
+
+    def pieces(self, u_md: FloatArray, whole: bool = False) -> Iterator[tuple[slice, slice, Environments]]:
+        """`environments` piece by piece, with the centres and the pairs of each; one piece if `whole`.
+
+        What a law makes of one piece is used up before the next, so that there are never arrays of all pairs but of
+        their sites and reference vectors.
+        """
+        n_owned = self.halo.n_owned
+        starts = np.searchsorted(self.first_n, np.arange(0, self.first_n[-1], PAIRS_OF_PIECE))
+        cuts = [0, n_owned] if whole else np.unique(np.concatenate([[0], starts, [n_owned]])).tolist()
+        for start, end in zip(cuts[:-1], cuts[1:]):
+            pairs = slice(int(self.first_n[start]), int(self.first_n[end]))
+            first_n = self.first_n[start : end + 1] - self.first_n[start]
+            bond_pc = self.bond_pc[pairs]
+            r_pc = np.empty(bond_pc.shape, dtype=u_md.dtype)
+            bond_vectors(first_n, self.site_p[pairs], bond_pc, u_md, r_pc, start)
+            centres = slice(start, end)
+            origin = self._origin if whole else Origin(bond_pc, self._origin.global_n[centres])
+            yield centres, pairs, Environments(first_n, r_pc, self._species_m[centres], self._species_p[pairs], origin)
 
 
 def species_indices(of: tuple[str, ...], law_species: tuple[str, ...]) -> NDArray[np.int64]:

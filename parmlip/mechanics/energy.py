@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from parmlip.crystal.supercell import Supercell
 from parmlip.errors import GeometryError, ParmlipError
-from parmlip.mechanics.assembly import site_gradient
+from parmlip.mechanics.assembly import least_square, site_gradient
 from parmlip.mechanics.domain import Domain, partitioned
 from parmlip.parallel.comm import in_step
 from parmlip.parallel.sites import Sites
@@ -46,6 +46,7 @@ class Energy:
         self.supercell = supercell
         self.comm = comm
         self.dimension = supercell.dimension
+        self._whole = getattr(law, "keeps_places", False)  # it keeps what it knows of all sites, not of pieces
         self.margin = margin
         self.sites: Sites = partitioned(supercell, comm=comm)
         self.builds = 0  # how often the pair lists were made; whoever keeps a pattern compares it
@@ -67,6 +68,14 @@ class Energy:
         GeometryError
             A displacement is not finite, or two sites are closer than the law allows.
         """
+        u_md = self._with_ghosts(u_nd)
+        environments = self.domain.environments(u_md)
+        with in_step(self.comm, "checking distances"):
+            self._check_distances(environments, 0)
+        return environments
+
+    def _with_ghosts(self, u_nd: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Displacements of the local sites, whose pair lists cover the cutoff."""
         moved = np.sqrt(np.max(np.sum((u_nd - self._built_at_nd) ** 2, axis=1), initial=0.0))
         worst = np.array([moved if np.isfinite(moved) and np.isfinite(u_nd).all() else np.inf])
         self.comm.Allreduce(MPI.IN_PLACE, worst, op=MPI.MAX)
@@ -74,30 +83,28 @@ class Energy:
             raise GeometryError("a displacement is not finite (NaN or infinite)")
         if worst[0] > 0.5 * self.margin:
             self._build(u_nd)
-        environments = self.domain.environments(self.domain.with_ghosts(u_nd))
-        self._check_distances(environments)
-        return environments
+        return self.domain.with_ghosts(u_nd)
 
-    def _check_distances(self, environments: Environments) -> None:
-        """No two sites closer than the law's range of validity: its formulas say nothing there."""
-        if self.law.closest <= 0.0:
-            return
-        with in_step(self.comm, "checking distances"):
+    def _check_distances(self, environments: Environments, first_pair: int) -> None:
+        """No two sites closer than the law's range of validity: its formulas say nothing there. Local."""
+        if least_square(environments.r_pc) < self.law.closest**2:
             square_p = np.einsum("pc,pc->p", environments.r_pc, environments.r_pc)
-            if len(square_p) and square_p.min() < self.law.closest**2:
-                p = int(np.argmin(square_p))
-                n = int(np.searchsorted(self.domain.first_n, p, side="right")) - 1
-                pair = self.domain.halo.global_m[[n, self.domain.site_p[p]]]
-                raise GeometryError(
-                    f"sites {pair[0]} and {pair[1]} are {math.sqrt(square_p[p]):.4f} A apart; "
-                    f"the law is valid from {self.law.closest:.4f} A; move them apart or take another [reference]"
-                )
+            p = first_pair + int(np.argmin(square_p))
+            n = int(np.searchsorted(self.domain.first_n, p, side="right")) - 1
+            pair = self.domain.halo.global_m[[n, self.domain.site_p[p]]]
+            raise GeometryError(
+                f"sites {pair[0]} and {pair[1]} are {math.sqrt(square_p[p - first_pair]):.4f} A apart; "
+                f"the law is valid from {self.law.closest:.4f} A; move them apart or take another [reference]"
+            )
 
     def site_energies(self, u_nd: NDArray[np.float64]) -> NDArray[np.float64]:
         """Energies of the owned sites, shape (n_owned,), eV."""
-        environments = self.environments(u_nd)
+        u_md = self._with_ghosts(u_nd)
+        energy_n = np.empty(self.sites.n_owned)
         with in_step(self.comm, "evaluating site energies"):
-            energy_n: NDArray[np.float64] = self.law.site_energies(environments)
+            for centres, pairs, environments in self.domain.pieces(u_md, self._whole):
+                self._check_distances(environments, pairs.start)
+                energy_n[centres] = self.law.site_energies(environments)
         return energy_n
 
     def total(self, u_nd: NDArray[np.float64]) -> float:
@@ -116,9 +123,9 @@ class Energy:
     def difference_and_forces(self, u_nd: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """E(u) - E(0), eV, and the forces on the owned sites, (n_owned, d), eV / angstrom."""
         if "gradients" not in self._reference_n:
-            self._reference_n["gradients"] = self._gradients(np.zeros_like(self._built_at_nd))[0]
-        energy_n, g_pc = self._gradients(u_nd)
-        return self._sum(energy_n - self._reference_n["gradients"], "energy"), -self.gradient_from_pairs(g_pc)
+            self._reference_n["gradients"] = self._energies_and_gradient(np.zeros_like(self._built_at_nd))[0]
+        energy_n, gradient_nd = self._energies_and_gradient(u_nd)
+        return self._sum(energy_n - self._reference_n["gradients"], "energy"), -gradient_nd
 
     def virial(self, u_nd: NDArray[np.float64]) -> NDArray[np.float64]:
         """-dE / d(strain) of the whole cell, (3, 3), eV, the same on every rank."""
@@ -137,11 +144,18 @@ class Energy:
         halo.reverse_add(gradient_md)
         return gradient_md[: halo.n_owned]
 
-    def _gradients(self, u_nd: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Site energies and pair gradients of the owned sites."""
-        environments = self.environments(u_nd)
+    def _energies_and_gradient(self, u_nd: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Energies of the owned sites and dE/du there."""
+        u_md = self._with_ghosts(u_nd)
+        domain = self.domain
+        energy_n, gradient_md = np.empty(self.sites.n_owned), np.zeros_like(u_md)
         with in_step(self.comm, "evaluating forces"):
-            return self.law.site_gradients(environments)
+            for centres, pairs, environments in domain.pieces(u_md, self._whole):
+                self._check_distances(environments, pairs.start)
+                energy_n[centres], g_pc = self.law.site_gradients(environments)
+                site_gradient(environments.first_n, domain.site_p[pairs], g_pc, gradient_md, centres.start)
+        domain.halo.reverse_add(gradient_md)
+        return energy_n, gradient_md[: domain.halo.n_owned]
 
     def _sum(self, value_n: NDArray[np.float64], what: str) -> float:
         total = np.array([math.fsum(value_n) if np.isfinite(value_n).all() else np.nan])

@@ -54,6 +54,8 @@ class SiteLaw(Protocol):
     """An interaction law that is a sum of site energies V_l({r_lj}).
 
     Every method is local: it knows nothing of ranks. `g_pc` always means dV_l / dr_lj for pair (l, j) of centre l.
+    Energies and forces are asked for piece by piece (`Domain.pieces`), of all owned sites at once where the law has an
+    attribute `keeps_places` that is true: it keeps something between calls that belongs to their places.
     """
 
     @property

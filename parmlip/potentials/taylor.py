@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,7 @@ class TaylorLaw:
     order: int = 2
     force_constant_error: float = 0.0
     margin: float = 1.0  # angstrom by which pairs may lengthen without being lost
+    keeps_places: ClassVar[bool] = True  # the state keeps the vectors of the supercell that it was last asked about
 
     def __post_init__(self) -> None:
         if self.order not in (2, 3):

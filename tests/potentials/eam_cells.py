@@ -130,11 +130,10 @@ def _joined(pieces):
 
 def radial(law, s, t, r_k):
     """phi, phi', phi'', rho, rho', rho'' at distances r_k, (n, 6)."""
-    f = law.forms
-    start, end = f.range_k[1], f.range_k[0]
-    return np.array(
-        [pair_functions(f.constants, f.pair_form_st[s, t], f.pair_start_st[s, t], start, end, r) for r in r_k]
-    )
+    r_k = np.asarray(r_k)
+    f_kq = np.empty((6, len(r_k)), r_k.dtype)
+    pair_functions(law.forms, s, t, r_k, len(r_k), 2, f_kq)
+    return f_kq.T
 
 
 def write_setfl(path, law, finnis_sinclair, n_rho=2000, rho_end=80.0, n_r=4001, r_end=None, header=None):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from parmlip.potentials.kernels.eam_forms import FAST, embedding, pair_functions
+from parmlip.potentials.kernels.eam_forms import FAST, LANES, embedding, pair_functions
 from parmlip.potentials.kernels.scatter import group_by_site
 
 
@@ -26,25 +26,63 @@ def longest_range(first_n: Any) -> int:
     return longest
 
 
+@njit(cache=True)
+def room(first_n: Any, r_pc: Any, forms: Any, n_rows: int) -> Any:
+    """What `radial_functions` fills, by species t of the neighbours: n_t, pair_tq, r_tq and f_tkq."""
+    n_species = len(forms.embedding_form_s)
+    longest = longest_range(first_n) + LANES
+    return (
+        np.empty(n_species, np.int64),
+        np.empty((n_species, longest), np.int64),
+        np.empty((n_species, longest), r_pc.dtype),
+        np.empty((n_species, n_rows, longest), r_pc.dtype),
+    )
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def radial_functions(
+    start: int, end: int, r_pc: Any, s: int, species_p: Any, forms: Any, order: int, into: Any
+) -> None:
+    """Of the pairs start .. end - 1 of a centre of species s, those within the cutoff, by species t of the neighbour.
+
+    n_t their number; pair_tq the pair counted from `start`; r_tq the distance; f_tkq the rows of `pair_functions`.
+    """
+    n_t, pair_tq, r_tq, f_tkq = into
+    cutoff2 = forms.range_k[0] * forms.range_k[0]
+    for t in range(len(n_t)):
+        pair_q, r_q = pair_tq[t], r_tq[t]
+        near = 0
+        for p in range(start, end):  # without branches: which neighbours are near is as good as random
+            r2 = r_pc[p, 0] * r_pc[p, 0] + r_pc[p, 1] * r_pc[p, 1] + r_pc[p, 2] * r_pc[p, 2]
+            pair_q[near] = p - start
+            r_q[near] = r2
+            inside = not r2.real >= cutoff2  # true for NaN, which must not be lost
+            near += inside and (len(n_t) == 1 or species_p[p] == t)
+        n_t[t] = near
+        padded = (near + LANES - 1) // LANES * LANES  # so that no distances are left over to be done one by one
+        for q in range(near, padded):
+            r_q[q] = cutoff2
+        for q in range(padded):
+            r_q[q] = np.sqrt(r_q[q])
+        pair_functions(forms, s, t, r_q, padded, order, f_tkq[t])
+
+
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def site_energies(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms: Any) -> Any:
     """V_n, eV."""
-    constants = forms.constants
-    cutoff, taper_start = forms.range_k[0], forms.range_k[1]
-    cutoff2 = cutoff * cutoff
     v_n = np.zeros(len(first_n) - 1, r_pc.dtype)
+    into = room(first_n, r_pc, forms, 4)
+    n_t, _, _, f_tkq = into
     for n in range(len(v_n)):
         s = species_n[n]
+        radial_functions(first_n[n], first_n[n + 1], r_pc, s, species_p, forms, 1, into)
         density = v_n[n]  # zero, in the scalar type
         pair = v_n[n]
-        for p in range(first_n[n], first_n[n + 1]):
-            r2 = r_pc[p, 0] * r_pc[p, 0] + r_pc[p, 1] * r_pc[p, 1] + r_pc[p, 2] * r_pc[p, 2]
-            if r2.real >= cutoff2:  # false for NaN, which must not be lost
-                continue
-            form, i = forms.pair_form_st[s, species_p[p]], forms.pair_start_st[s, species_p[p]]
-            phi, _, _, rho, _, _ = pair_functions(constants, form, i, taper_start, cutoff, np.sqrt(r2))
-            pair += phi
-            density += rho
+        for t in range(len(n_t)):
+            f_kq = f_tkq[t]
+            for q in range(n_t[t]):
+                pair += f_kq[0, q]
+                density += f_kq[2, q]
         v_n[n] = embedding(forms, s, density)[0] + 0.5 * pair
     return v_n
 
@@ -52,85 +90,69 @@ def site_energies(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def site_gradients(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms: Any) -> Any:
     """V_n, eV, and g_pc = k'_p e_p, eV / angstrom."""
-    constants = forms.constants
-    cutoff, taper_start = forms.range_k[0], forms.range_k[1]
-    cutoff2 = cutoff * cutoff
     v_n = np.zeros(len(first_n) - 1, r_pc.dtype)
     g_pc = np.empty_like(r_pc)
-    longest = longest_range(first_n)
-    phi1_q = np.empty(longest, r_pc.dtype)  # phi' / 2r
-    rho1_q = np.empty(longest, r_pc.dtype)  # rho' / r
+    into = room(first_n, r_pc, forms, 4)
+    n_t, pair_tq, r_tq, f_tkq = into
+    t_p = np.empty(r_tq.shape[1], r_pc.dtype)  # k'_p / r_p of all pairs of the centre
     for n in range(len(v_n)):
         s = species_n[n]
         start = first_n[n]
+        width = first_n[n + 1] - start
+        radial_functions(start, first_n[n + 1], r_pc, s, species_p, forms, 1, into)
         density = v_n[n]  # zero, in the scalar type
         pair = v_n[n]
-        for p in range(start, first_n[n + 1]):
-            r2 = r_pc[p, 0] * r_pc[p, 0] + r_pc[p, 1] * r_pc[p, 1] + r_pc[p, 2] * r_pc[p, 2]
-            if r2.real >= cutoff2:
-                phi1_q[p - start] = 0.0
-                rho1_q[p - start] = 0.0
-                continue
-            r = np.sqrt(r2)
-            form, i = forms.pair_form_st[s, species_p[p]], forms.pair_start_st[s, species_p[p]]
-            phi, phi1, _, rho, rho1, _ = pair_functions(constants, form, i, taper_start, cutoff, r)
-            inverse = 1.0 / r
-            pair += phi
-            density += rho
-            phi1_q[p - start] = 0.5 * phi1 * inverse
-            rho1_q[p - start] = rho1 * inverse
+        for t in range(len(n_t)):
+            f_kq = f_tkq[t]
+            for q in range(n_t[t]):
+                pair += f_kq[0, q]
+                density += f_kq[2, q]
         f, f1, _ = embedding(forms, s, density)
         v_n[n] = f + 0.5 * pair
-        for p in range(start, first_n[n + 1]):
-            t = phi1_q[p - start] + f1 * rho1_q[p - start]
-            g_pc[p, 0] = t * r_pc[p, 0]
-            g_pc[p, 1] = t * r_pc[p, 1]
-            g_pc[p, 2] = t * r_pc[p, 2]
+        t_p[:width] = 0.0
+        for t in range(len(n_t)):
+            f_kq, r_q, pair_q = f_tkq[t], r_tq[t], pair_tq[t]
+            for q in range(n_t[t]):
+                r_q[q] = (0.5 * f_kq[1, q] + f1 * f_kq[3, q]) / r_q[q]
+            for q in range(n_t[t]):
+                t_p[pair_q[q]] = r_q[q]
+        for p in range(width):
+            g_pc[start + p, 0] = t_p[p] * r_pc[start + p, 0]
+            g_pc[start + p, 1] = t_p[p] * r_pc[start + p, 1]
+            g_pc[start + p, 2] = t_p[p] * r_pc[start + p, 2]
     return v_n, g_pc
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST)
 def factors(first_n: Any, r_pc: Any, species_n: Any, species_p: Any, forms: Any) -> Any:
     """e_pc, t_p, a_p, rho'_p and F''_n of the site Hessians; all zero for a pair beyond the cutoff."""
-    constants = forms.constants
-    cutoff, taper_start = forms.range_k[0], forms.range_k[1]
-    cutoff2 = cutoff * cutoff
     n_pairs = len(r_pc)
     e_pc = np.zeros_like(r_pc)
     t_p = np.zeros(n_pairs, r_pc.dtype)
     a_p = np.zeros(n_pairs, r_pc.dtype)
     rho1_p = np.zeros(n_pairs, r_pc.dtype)
     f2_n = np.zeros(len(first_n) - 1, r_pc.dtype)
-    longest = longest_range(first_n)
-    rho1_over_r_q = np.empty(longest, r_pc.dtype)
-    rho2_q = np.empty(longest, r_pc.dtype)
+    into = room(first_n, r_pc, forms, 6)
+    n_t, pair_tq, r_tq, f_tkq = into
     for n in range(len(f2_n)):
         s = species_n[n]
         start = first_n[n]
+        radial_functions(start, first_n[n + 1], r_pc, s, species_p, forms, 2, into)
         density = f2_n[n]  # zero, in the scalar type
-        for p in range(start, first_n[n + 1]):
-            rho1_over_r_q[p - start] = 0.0
-            rho2_q[p - start] = 0.0
-            r2 = r_pc[p, 0] * r_pc[p, 0] + r_pc[p, 1] * r_pc[p, 1] + r_pc[p, 2] * r_pc[p, 2]
-            if r2.real >= cutoff2:
-                continue
-            r = np.sqrt(r2)
-            form, i = forms.pair_form_st[s, species_p[p]], forms.pair_start_st[s, species_p[p]]
-            _, phi1, phi2, rho, rho1, rho2 = pair_functions(constants, form, i, taper_start, cutoff, r)
-            inverse = 1.0 / r
-            density += rho
-            t_p[p] = 0.5 * phi1 * inverse
-            a_p[p] = 0.5 * phi2
-            rho1_p[p] = rho1
-            rho1_over_r_q[p - start] = rho1 * inverse
-            rho2_q[p - start] = rho2
-            e_pc[p, 0] = r_pc[p, 0] * inverse
-            e_pc[p, 1] = r_pc[p, 1] * inverse
-            e_pc[p, 2] = r_pc[p, 2] * inverse
+        for t in range(len(n_t)):
+            for q in range(n_t[t]):
+                density += f_tkq[t, 3, q]
         _, f1, f2_n[n] = embedding(forms, s, density)
-        for p in range(start, first_n[n + 1]):
-            t_p[p] += f1 * rho1_over_r_q[p - start]
-            a_p[p] += f1 * rho2_q[p - start] - t_p[p]
+        for t in range(len(n_t)):
+            f_kq = f_tkq[t]
+            for q in range(n_t[t]):
+                p = start + pair_tq[t, q]
+                inverse = 1.0 / r_tq[t, q]
+                t_p[p] = (0.5 * f_kq[1, q] + f1 * f_kq[4, q]) * inverse
+                a_p[p] = 0.5 * f_kq[2, q] + f1 * f_kq[5, q] - t_p[p]
+                rho1_p[p] = f_kq[4, q]
+                for c in range(3):
+                    e_pc[p, c] = r_pc[p, c] * inverse
     return e_pc, t_p, a_p, rho1_p, f2_n
 
 

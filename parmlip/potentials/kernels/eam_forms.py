@@ -13,6 +13,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from parmlip.potentials.kernels.exponential import exponential
+
 # Pair forms: each gives phi and the density of the neighbour at the centre.
 CUBES: Final = 1
 ZHOU: Final = 2
@@ -26,6 +28,7 @@ ZHOU_EMBEDDING: Final = 2
 MISHIN_EMBEDDING: Final = 3
 SPLINE_EMBEDDING: Final = 4
 
+LANES: Final = 8
 FAST: Final = {"contract", "reassoc", "nsz", "arcp"}  # keeps NaN and infinity
 
 
@@ -41,29 +44,29 @@ class Forms(NamedTuple):
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def cubes(c: Any, i: int, r: Any) -> Any:
-    """Sums of a (d - r)^3 for r < d: n_pair, n_density, then (a, d) of phi and of the density, each by falling d."""
-    phi, phi1, phi2 = 0.0 * r, 0.0 * r, 0.0 * r
-    rho, rho1, rho2 = 0.0 * r, 0.0 * r, 0.0 * r
+def cubes(c: Any, i: int, r_q: Any, n: int, order: int, f_kq: Any) -> None:
+    """Sums of a (d - r)^3 for r < d: n_pair, n_density, then (a, d) of phi and of the density.
+
+    Knot by knot for all distances: with the distances outside, where each has its own number of knots, nothing is
+    vectorised.
+    """
     middle = i + 2 + 2 * int(c[i])
     end = middle + 2 * int(c[i + 1])
-    for k in range(i + 2, middle, 2):
-        x = c[k + 1] - r
-        if x.real <= 0.0:
-            break
-        ax = c[k] * x
-        phi += ax * x * x
-        phi1 -= 3.0 * ax * x
-        phi2 += 6.0 * ax
-    for k in range(middle, end, 2):
-        x = c[k + 1] - r
-        if x.real <= 0.0:
-            break
-        ax = c[k] * x
-        rho += ax * x * x
-        rho1 -= 3.0 * ax * x
-        rho2 += 6.0 * ax
-    return phi, phi1, phi2, rho, rho1, rho2
+    for row in range(2 * order + 2):
+        for q in range(n):
+            f_kq[row, q] = 0.0
+    for k in range(i + 2, end, 2):
+        amplitude, knot = c[k], c[k + 1]
+        row = 0 if k < middle else order + 1
+        for q in range(n):
+            x = knot - r_q[q]
+            if x.real < 0.0:
+                x = 0.0 * x
+            ax = amplitude * x
+            f_kq[row, q] += ax * x * x
+            f_kq[row + 1, q] -= 3.0 * ax * x
+            if order == 2:
+                f_kq[row + 2, q] += 6.0 * ax
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
@@ -77,7 +80,7 @@ def damped_exponential(r: Any, inverse_radius: float, amplitude: float, decay: f
     y18 = y8 * y8 * y2
     y20 = y18 * y2
     damping = 1.0 / (1.0 + y20)
-    value = amplitude * np.exp(decay * (1.0 - x)) * damping
+    value = amplitude * exponential(decay * (1.0 - x)) * damping
     # logarithmic derivative L: f' = f L, f'' = f (L^2 + L')
     slope = -decay - 20.0 * y18 * y * damping
     bend = -20.0 * y18 * damping * (19.0 - 20.0 * y20 * damping)
@@ -96,6 +99,24 @@ def zhou(c: Any, i: int, r: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def morse(r: Any, energy: float, alpha: float, distance: float) -> Any:
+    """E (e^2 - 2 e), e = exp(alpha (r_0 - r)), and two derivatives."""
+    e = exponential(alpha * (distance - r))
+    strength = energy * e
+    return strength * (e - 2.0), strength * (2.0 - 2.0 * e) * alpha, strength * (4.0 * e - 2.0) * (alpha * alpha)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def fourth_power(r: Any, end: float, strength: float) -> Any:
+    """S (r_s - r)^4 for r < r_s, and two derivatives."""
+    y = end - r
+    if y.real < 0.0:
+        y = 0.0 * y
+    sy = strength * y * y
+    return sy * y * y, -4.0 * sy * y, 12.0 * sy
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
 def mishin(c: Any, i: int, r: Any) -> Any:
     """Mishin et al. (2001) eqs. (4)-(7).
 
@@ -104,45 +125,32 @@ def mishin(c: Any, i: int, r: Any) -> Any:
     """
     inverse_width = 1.0 / c[i + 1]
     x = (r - c[i]) * inverse_width
-    if x.real >= 0.0:
-        zero = 0.0 * r
-        return zero, zero, zero, zero, zero, zero
+    if x.real > 0.0:
+        x = 0.0 * x
     x2 = x * x
     x4 = x2 * x2
     q = 1.0 / (1.0 + x4)
     psi = x4 * q
     psi1 = 4.0 * x2 * x * q * q * inverse_width
     psi2 = x2 * (12.0 - 20.0 * x4) * q * q * q * inverse_width * inverse_width
-    morse = 0.0 * r + c[i + 8]
-    morse1 = 0.0 * r
-    morse2 = 0.0 * r
-    for k in range(i + 2, i + 8, 3):
-        alpha = c[k + 1]
-        e = np.exp(alpha * (c[k + 2] - r))
-        strength = c[k] * e
-        morse += strength * (e - 2.0)
-        morse1 += strength * (2.0 - 2.0 * e) * alpha
-        morse2 += strength * (4.0 * e - 2.0) * alpha * alpha
-    phi = morse * psi
-    phi1 = morse1 * psi + morse * psi1
-    phi2 = morse2 * psi + 2.0 * morse1 * psi1 + morse * psi2
-    for k in range(i + 9, i + 15, 2):
-        y = c[k] - r
-        if y.real <= 0.0:
-            break
-        sy = c[k + 1] * y * y
-        phi -= sy * y * y
-        phi1 += 4.0 * sy * y
-        phi2 -= 12.0 * sy
+    near, near1, near2 = morse(r, c[i + 2], c[i + 3], c[i + 4])
+    far, far1, far2 = morse(r, c[i + 5], c[i + 6], c[i + 7])
+    wells, wells1, wells2 = near + far + c[i + 8], near1 + far1, near2 + far2
+    phi = wells * psi
+    phi1 = wells1 * psi + wells * psi1
+    phi2 = wells2 * psi + 2.0 * wells1 * psi1 + wells * psi2
+    a, a1, a2 = fourth_power(r, c[i + 9], c[i + 10])
+    b, b1, b2 = fourth_power(r, c[i + 11], c[i + 12])
+    d, d1, d2 = fourth_power(r, c[i + 13], c[i + 14])
     z = r - c[i + 17]
     beta = c[i + 16]
-    gauss = c[i + 15] * np.exp(-beta * z * z)
+    gauss = c[i + 15] * exponential(-beta * z * z)
     gauss1 = -2.0 * beta * z * gauss
     gauss2 = (4.0 * beta * beta * z * z - 2.0 * beta) * gauss
     rho = gauss * psi
     rho1 = gauss1 * psi + gauss * psi1
     rho2 = gauss2 * psi + 2.0 * gauss1 * psi1 + gauss * psi2
-    return phi, phi1, phi2, rho, rho1, rho2
+    return phi - (a + b + d), phi1 - (a1 + b1 + d1), phi2 - (a2 + b2 + d2), rho, rho1, rho2
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
@@ -203,33 +211,64 @@ def spline(c: Any, i: int, r: Any) -> Any:
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
-def pair_functions(c: Any, form: int, i: int, taper_start: float, cutoff: float, r: Any) -> Any:
-    """phi, phi', phi'', rho, rho', rho'' of a pair at r < cutoff by the form whose constants begin at c[i]."""
+def keep(f_kq: Any, q: int, order: int, values: Any) -> None:
+    """Six numbers of a form in the rows of `pair_functions`."""
+    phi, phi1, phi2, rho, rho1, rho2 = values
+    f_kq[0, q] = phi
+    f_kq[1, q] = phi1
+    if order == 2:
+        f_kq[2, q] = phi2
+    f_kq[order + 1, q] = rho
+    f_kq[order + 2, q] = rho1
+    if order == 2:
+        f_kq[order + 3, q] = rho2
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def pair_functions(forms: Any, s: int, t: int, r_q: Any, n: int, order: int, f_kq: Any) -> None:
+    """phi, phi', rho, rho' (order 1) or phi, phi', phi'', rho, rho', rho'' (order 2) as rows of f_kq.
+
+    Of n neighbours of species t of a centre of species s, at distances r_q up to the cutoff. There is one loop for each
+    form, without branches inside, so that it becomes vector instructions.
+    """
+    c, form, i = forms.constants, forms.pair_form_st[s, t], forms.pair_start_st[s, t]
     if form == CUBES:
-        phi, phi1, phi2, rho, rho1, rho2 = cubes(c, i, r)
+        cubes(c, i, r_q, n, order, f_kq)
     elif form == ZHOU:
-        phi, phi1, phi2, rho, rho1, rho2 = zhou(c, i, r)
+        for q in range(n):
+            keep(f_kq, q, order, zhou(c, i, r_q[q]))
     elif form == MISHIN:
-        phi, phi1, phi2, rho, rho1, rho2 = mishin(c, i, r)
+        for q in range(n):
+            keep(f_kq, q, order, mishin(c, i, r_q[q]))
     elif form == FINNIS_SINCLAIR:
-        phi, phi1, phi2, rho, rho1, rho2 = finnis_sinclair(c, i, r)
+        for q in range(n):
+            keep(f_kq, q, order, finnis_sinclair(c, i, r_q[q]))
     else:
-        phi, phi1, phi2, rho, rho1, rho2 = spline(c, i, r)
-    if r.real > taper_start:
-        # w = 1 - x^4 (35 - 84 x + 70 x^2 - 20 x^3) has three continuous derivatives
-        step = 1.0 / (cutoff - taper_start)
-        x = (r - taper_start) * step
-        y = x * (1.0 - x)
-        w = 1.0 - x * x * x * x * (35.0 - x * (84.0 - x * (70.0 - 20.0 * x)))
-        w1 = -140.0 * y * y * y * step
-        w2 = -420.0 * y * y * (1.0 - 2.0 * x) * (step * step)
-        phi2 = phi2 * w + 2.0 * phi1 * w1 + phi * w2
-        phi1 = phi1 * w + phi * w1
-        phi = phi * w
-        rho2 = rho2 * w + 2.0 * rho1 * w1 + rho * w2
-        rho1 = rho1 * w + rho * w1
-        rho = rho * w
-    return phi, phi1, phi2, rho, rho1, rho2
+        for q in range(n):
+            keep(f_kq, q, order, spline(c, i, r_q[q]))
+    cutoff, taper_start = forms.range_k[0], forms.range_k[1]
+    if taper_start < cutoff:
+        for q in range(n):
+            taper(taper_start, cutoff, r_q[q], f_kq, q, order)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
+def taper(start: float, end: float, r: Any, f_kq: Any, q: int, order: int) -> None:
+    """Column q of f_kq times w = 1 - x^4 (35 - 84 x + 70 x^2 - 20 x^3), which has three continuous derivatives."""
+    step = 1.0 / (end - start)
+    x = (r - start) * step
+    if x.real < 0.0:
+        x = 0.0 * x
+    y = x * (1.0 - x)
+    w = 1.0 - x * x * x * x * (35.0 - x * (84.0 - x * (70.0 - 20.0 * x)))
+    w1 = -140.0 * y * y * y * step
+    w2 = -420.0 * y * y * (1.0 - 2.0 * x) * (step * step)
+    for row in range(0, 2 * order + 2, order + 1):
+        f, f1 = f_kq[row, q], f_kq[row + 1, q]
+        f_kq[row, q] = f * w
+        f_kq[row + 1, q] = f1 * w + f * w1
+        if order == 2:
+            f_kq[row + 2, q] = f_kq[row + 2, q] * w + 2.0 * f1 * w1 + f * w2
 
 
 @njit(cache=True, error_model="numpy")
