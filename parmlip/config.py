@@ -215,10 +215,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Study:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"input file {path} cannot be read: {error}") from None
     study = loads(text, overrides, path)
-    for table in ("crystal", "reference"):
-        named = getattr(study.tables.get(table), "file", None)
+    for table, key in (("crystal", "file"), ("reference", "file"), ("report", "published")):
+        named = getattr(study.tables.get(table), key, None)
         if named is not None and not study.path(named).is_file():
-            raise ConfigError(f"[{table}] file = {show(named)}: no such file in {path.parent.resolve()}")
+            raise ConfigError(f"[{table}] {key} = {show(named)}: no such file in {path.parent.resolve()}")
     if "dataset" in study.tables:
         for name, files in (("train", study.dataset.train), ("test", study.dataset.test)):
             for file in files:

@@ -313,6 +313,9 @@ class Report:
     figure: bool = True
     structures: bool = key(False, about="relaxed structures as extxyz beside the figures")
     directory: str = key("", about="where figures go; by default beside the output")
+    published: str | None = key(
+        None, about="CSV file of numbers to print beside a sweep's: columns are swept keys and results, # begins comments"
+    )
 
 
 TABLES: Final[Mapping[str, type]] = MappingProxyType(

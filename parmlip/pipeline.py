@@ -24,7 +24,7 @@ from parmlip.io.results import Results
 from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table
-from parmlip.pipeline_output import check_place, is_begun, refuse_nan
+from parmlip.pipeline_output import check_place, is_begun, published_text, refuse_nan
 from parmlip.pipeline_stages import STAGES, Stage
 from parmlip.pipeline_work import Turn, side_by_side, work_through
 
@@ -241,7 +241,7 @@ def _open_output(
         raise ConfigError(
             f"[run] output = {show(study.run.output)}: exists; use --overwrite, or --resume to go on with it"
         )
-    meta = {"input": study.text, "config": study.as_toml(), "ranks": ranks}
+    meta = {"input": study.text, "config": study.as_toml(), "ranks": ranks, "published": published_text(study)}
     if resume and exists:
         check_same(study, str(file.meta()["config"]))
         done = {(name, index) for name, index, _ in file.stages()}
@@ -338,6 +338,7 @@ def check(study: Study, comm: MPI.Comm, stages: Mapping[str, Stage] = STAGES) ->
 
     def work() -> list[str]:
         check_place(study)
+        published_text(study)
         check_chain(study, stages=stages)
         tasks = plan(study, stages)
         lines = ["the input is right; resolved:", "", study.as_toml()]

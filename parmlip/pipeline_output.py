@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,19 @@ def is_begun(file: ResultFile) -> bool:
         return not file.stages()
     except DataError:
         return False
+
+
+def published_text(study: Study) -> str:
+    """What the file of [report] published says, which the result file keeps; empty without one."""
+    if study.report.published is None:
+        return ""
+    try:
+        text = study.path(study.report.published).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"[report] published = {show(study.report.published)}: cannot be read: {error}") from None
+    # Only now: the reports bring numba, which takes its time.
+    importlib.import_module("parmlip.report.published").read_published(text, study.swept_keys)
+    return text
 
 
 def refuse_nan(step: str, name: str, field: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -10,9 +10,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.analysis.errors import Slope, fit_slope
+from parmlip.analysis.errors import Slope
 from parmlip.io.hdf5 import ResultFile, scalars
-from parmlip.report.sweep import QUANTITIES, SPREAD, key_at
+from parmlip.report.columns import in_words
+from parmlip.report.sweep import QUANTITIES, energies_line, key_at, slope_of
 
 RealArray = NDArray[np.float64]
 
@@ -24,6 +25,10 @@ THEORY: Final[Mapping[str, tuple[float, ...]]] = {
 }
 
 
+# Tables whose keys make one fit better than another.
+OF_FIT: Final = ("surrogate", "fit", "training")
+
+
 @dataclass(frozen=True)
 class Series:
     """Points of a sweep that differ in one thing, in ascending order of it."""
@@ -32,6 +37,7 @@ class Series:
     against: str  # "L" or "RMSE"
     x: RealArray  # (n,) L in nearest-neighbour distances, or the force RMSE, eV / angstrom
     errors: dict[str, RealArray]  # (n,) by quantity of the compare stage, NaN where it is missing
+    rmse_energy: RealArray  # (n,) eV
     same_basin: NDArray[np.bool_]  # (n,)
     dimension: int
 
@@ -41,11 +47,9 @@ class Series:
         return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0) & np.isfinite(self.x) & (self.x > 0.0))
 
     def slope(self, quantity: str) -> Slope | None:
-        """Fitted slope of log(error) against log(x); None for fewer than three different x, or x that hardly differ."""
+        """Fitted slope of log(error) against log(x); None for fewer than four different x, or x that hardly differ."""
         use = self.usable(quantity)
-        if len(np.unique(self.x[use])) < 3 or self.x[use].max() < SPREAD * self.x[use].min():
-            return None
-        return fit_slope(self.x[use], self.errors[quantity][use])
+        return slope_of(self.x[use], self.errors[quantity][use])
 
     def theory(self, quantity: str) -> tuple[float, ...]:
         """Slopes that the theory allows."""
@@ -65,13 +69,24 @@ def read_series(path: Path) -> list[Series]:
     name = "train.test_rmse_force" if test else "train.rmse_force"
     rmse = {i: float(values.get(key_at(values, i, name), np.nan)) for i in done}
     keys = list(dict.fromkeys(key for point in points for key in point))
-    others = [key for key in keys if not (key.startswith("training.") and key.endswith(".cell"))]
-    rest = {i: _label(points[i], others) for i in done}
-    dimension = int(values.get("build.dimension", 3))
-    found = _grouped(values, done, rest, size, "L", dimension)
-    if others and np.isfinite(list(rmse.values())).all():
-        found += _grouped(values, done, {i: f"L = {size[i]:.4g}" for i in done}, rmse, "RMSE", dimension)
+    others = [key for key in keys if not _goes_with(key, {i: round(x, 9) for i, x in size.items()}, points)]
+    shared = [key for key in others if key.split(".")[0] not in OF_FIT]  # what differs along the RMSE is the fit
+    at_l = {i: ", ".join(filter(None, [_label(points[i], shared), f"L = {size[i]:.4g}"])) for i in done}
+    x_of = {"L": size, "RMSE": rmse}
+    found = _grouped(values, {i: _label(points[i], others) for i in done}, x_of, "L")
+    if len(others) > len(shared) and np.isfinite(list(rmse.values())).all():
+        found += _grouped(values, at_l, x_of, "RMSE")
     return found
+
+
+def _goes_with(key: str, size: Mapping[int, float], points: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a swept key is the training cell, or has one value for each L and so is changed with it."""
+    if key.startswith("training.") and key.endswith(".cell"):
+        return True
+    of_size: dict[float, set[Any]] = {}
+    for i, x in size.items():
+        of_size.setdefault(x, set()).add(points[i].get(key))
+    return all(len(found) == 1 for found in of_size.values()) and len(set().union(*of_size.values())) > 1
 
 
 def slope_lines(series: list[Series]) -> list[str]:
@@ -89,26 +104,36 @@ def slope_lines(series: list[Series]) -> list[str]:
                 f"{one.label + ': ' if one.label else ''}{name} ~ {base}^{slope.slope:.2f} over {slope.n} points, "
                 f"95 % interval {low:.2f} to {high:.2f}" + (f"; theory {theory}" if theory else "")
             )
+            if one.against == "RMSE" and quantity == "energy_error":
+                lines += filter(None, [energies_line(one.x, one.rmse_energy, slope)])
     return lines
 
 
 def _grouped(
-    values: Mapping[str, Any],
-    done: list[int],
-    label: Mapping[int, str],
-    x: Mapping[int, float],
-    against: str,
-    dimension: int,
+    values: Mapping[str, Any], label: Mapping[int, str], x_of: Mapping[str, Mapping[int, float]], against: str
 ) -> list[Series]:
-    found = []
-    for name in dict.fromkeys(label[i] for i in done):
-        mine = sorted((i for i in done if label[i] == name), key=lambda i: x[i])
+    """Points of the same label, in ascending order of what they are drawn against."""
+    found, x = [], x_of[against]
+    for name in dict.fromkeys(label.values()):
+        mine = sorted((i for i in label if label[i] == name), key=lambda i: x[i])
         errors = {q: np.array([float(values.get(f"sweep.{i}.compare.{q}", np.nan)) for i in mine]) for q in QUANTITIES}
         same = np.array([bool(values.get(f"sweep.{i}.compare.same_basin", True)) for i in mine])
-        found.append(Series(name, against, np.array([x[i] for i in mine]), errors, same, dimension))
+        energy = np.array([float(values.get(_energy_key(values, i), np.nan)) for i in mine])
+        dimension = int(values.get(key_at(values, mine[0], "build.dimension"), 3))
+        found.append(Series(name, against, np.array([x[i] for i in mine]), errors, energy, same, dimension))
     return found
 
 
+def _energy_key(values: Mapping[str, Any], i: int) -> str:
+    test = key_at(values, i, "train.test_rmse_energy")
+    return test if test in values else key_at(values, i, "train.rmse_energy")
+
+
 def _label(point: Mapping[str, Any], keys: list[str]) -> str:
-    """The last parts of the keys with their values."""
-    return ", ".join(f"{key.rpartition('.')[2].replace('_', ' ')} {point.get(key, '')}" for key in keys)
+    """The last parts of the keys with their values; defects speak for themselves."""
+    return ", ".join(
+        in_words(point.get(key, ""))
+        if key.endswith(".defects")
+        else f"{key.rpartition('.')[2].replace('_', ' ')} {point.get(key, '')}"
+        for key in keys
+    )

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from parmlip.errors import DataError
 from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.report.columns import in_words
 from parmlip.report.domain_figure import domain_panels
 from parmlip.report.domains import read_series
-from parmlip.report.sweep import THEORY, Sweep, read_sweep
+from parmlip.report.labels import place_labels
+from parmlip.report.sweep import THEORY, Sweep, key_at, read_sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -103,16 +105,29 @@ def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
 
 def _errors_figure(sweep: Sweep) -> Figure:
     figure, (left, right) = _panels(2, 5.0, 5.4)
-    _error_panel(left, sweep, {"geometry_error": (BLUE, "o")})
+    shown = {
+        left: {"geometry_error": (BLUE, "o")},
+        right: {"energy_error": (VERMILLION, "s"), "formation_energy_error": (GREEN, "^")},
+    }
+    for axes, quantities in shown.items():
+        _error_panel(axes, sweep, quantities)
     left.set_ylabel(r"geometry error ($\mathrm{\AA}$)")
     left.set_title("Geometry")
-    _error_panel(right, sweep, {"energy_error": (VERMILLION, "s"), "formation_energy_error": (GREEN, "^")})
     right.set_ylabel("energy error (eV)")
     right.set_title("Energy")
     for axes in (left, right):
         axes.set_xlabel(f"force RMSE, {'test' if sweep.test else 'training'} set (eV/$\\mathrm{{\\AA}}$)")
     figure.suptitle(f"labels at the points: {sweep.what}", fontsize=10, color=GREY)
+    for axes, quantities in shown.items():
+        errors = [np.where(_visible(sweep, q), sweep.errors[q], np.nan) for q in quantities]
+        lowest = np.nanmin([np.full(len(sweep.rmse), np.inf), *errors], axis=0)
+        place_labels(axes, sweep.labels, sweep.rmse, lowest, errors)
     return figure
+
+
+def _visible(sweep: Sweep, quantity: str) -> NDArray[np.bool_]:
+    """Points that are drawn: those of the reference's basin, and the others."""
+    return np.asarray(sweep.usable(quantity) | (~sweep.same_basin & (sweep.errors[quantity] > 0.0)))
 
 
 def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) -> None:
@@ -122,11 +137,9 @@ def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) ->
     axes.set_xscale("log")
     axes.set_yscale("log")
     legend: list[Line2D] = []
-    lowest = np.full(len(sweep.rmse), np.inf)
     for quantity, (colour, marker) in shown.items():
         error, use, slope = sweep.errors[quantity], sweep.usable(quantity), sweep.slope(quantity)
         other = ~sweep.same_basin & (error > 0.0)
-        lowest = np.where(use | other, np.minimum(lowest, error), lowest)
         name = NAMES[quantity]
         if slope is not None:
             x = np.array([sweep.rmse[use].min() / 1.25, sweep.rmse[use].max() * 1.25])
@@ -154,9 +167,6 @@ def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) ->
                 label="another basin",
             )
         )
-    for text, x_point, y_point in zip(sweep.labels, sweep.rmse, lowest, strict=True):
-        if np.isfinite(y_point):
-            axes.annotate(text, (x_point, y_point), (0, -16), textcoords="offset points", ha="center", fontsize=9.5)
     axes.margins(0.08, 0.2)
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_view_interval()
@@ -187,12 +197,12 @@ def _summary_figure(path: Path) -> Figure | None:
         _parity_panel(panels[0], forces[0], forces[1])
         _force_error_panel(panels[1], *forces)
     if fields:
-        names = ResultFile(path).names("build", None)
-        dimension = int(ResultFile(path).read("build", "dimension")) if "dimension" in names else 3
+        dimension = int(scalars(path).get(key_at(scalars(path), point, "build.dimension"), 3))
         _displacement_panel(panels[-1], *fields, dimension=dimension)
     if point is not None:
         swept = ResultFile(path).points()[point]
-        figure.suptitle(", ".join(f"{key} = {value}" for key, value in swept.items()), fontsize=10, color=GREY)
+        told = ", ".join(f"{key} = {in_words(value)}" for key, value in swept.items())
+        figure.suptitle(told, fontsize=10, color=GREY)
     return figure
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from parmlip.analysis.errors import Slope, fit_slope
 from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.report.columns import in_words
 
 RealArray = NDArray[np.float64]
 
@@ -24,8 +25,10 @@ QUANTITIES: Final[Mapping[str, str]] = {
 # What the theory of the matching conditions says about errors against force errors (energy: if eps^E ~ (eps^F)^2).
 THEORY: Final[Mapping[str, int]] = {"geometry_error": 1, "energy_error": 2}
 
-# Force errors must differ by this factor before a slope is fitted to them.
+# Force errors must differ by this factor before a slope is fitted to them, and there must be as many: an interval of
+# three points, with one degree of freedom, says nothing.
 SPREAD: Final = 1.5
+FEWEST: Final = 4
 
 
 @dataclass(frozen=True)
@@ -36,23 +39,48 @@ class Sweep:
     what: str  # swept keys
     rmse: RealArray  # (n,) force RMSE, eV / angstrom
     test: bool  # on the test set, not the training set
+    rmse_energy: RealArray  # (n,) energy RMSE, eV
     same_basin: NDArray[np.bool_]  # (n,)
     errors: dict[str, RealArray]  # (n,) by quantity of the compare stage, NaN where it is missing
 
     def slope(self, quantity: str) -> Slope | None:
         """Fitted slope of log(error) against log(force RMSE), without other basins.
 
-        None where it would say nothing: fewer than three points, or force errors that hardly differ.
+        None where it would say nothing: fewer than four points, or force errors that hardly differ.
         """
         use = self.usable(quantity)
-        if len(np.unique(self.rmse[use])) < 3 or self.rmse[use].max() < SPREAD * self.rmse[use].min():
-            return None
-        return fit_slope(self.rmse[use], self.errors[quantity][use])
+        return slope_of(self.rmse[use], self.errors[quantity][use])
 
     def usable(self, quantity: str) -> NDArray[np.bool_]:
         """Points that have a logarithm and are in the reference's basin."""
         error, rmse = self.errors[quantity], self.rmse
         return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0) & np.isfinite(rmse) & (rmse > 0.0))
+
+
+def slope_of(x: RealArray, error: RealArray) -> Slope | None:
+    """Fitted slope of log(error) against log(x); None for fewer than four different x, or x that hardly differ."""
+    if len(np.unique(x)) < FEWEST or x.max() < SPREAD * x.min():
+        return None
+    return fit_slope(x, error)
+
+
+def energies_line(rmse: RealArray, rmse_energy: RealArray, slope: Slope | None) -> str | None:
+    """What the energies of the test set say where the slope of the energy error stays below the theory's 2.
+
+    That needs eps^E ~ (eps^F)^2. A linear model whose basis lacks a part of the law errs in energies by what this part
+    is, to first order like the forces, and no weight changes it ([fit] weights = "balanced" tells how far it gets).
+    """
+    if slope is None or slope.interval()[1] >= THEORY["energy_error"]:
+        return None
+    use = np.isfinite(rmse_energy) & (rmse_energy > 0.0) & np.isfinite(rmse) & (rmse > 0.0)
+    found = slope_of(rmse[use], rmse_energy[use])
+    if found is None or found.slope >= THEORY["energy_error"]:
+        return None
+    low, high = found.interval()
+    return (
+        f"    below 2: the energy RMSE of the fits ~ (force RMSE)^{found.slope:.2f} ({low:.2f} to {high:.2f}), where "
+        "the theory's 2 needs (force RMSE)^2"
+    )
 
 
 def read_sweep(path: Path) -> Sweep | None:
@@ -64,12 +92,14 @@ def read_sweep(path: Path) -> Sweep | None:
         return None
     test = all(key_at(values, i, "train.test_rmse_force") in values for i in done)
     rmse = "train.test_rmse_force" if test else "train.rmse_force"
+    rmse_energy = rmse.replace("force", "energy")
     keys = list(dict.fromkeys(key for point in points for key in point))
     return Sweep(
-        labels=tuple(", ".join(str(points[i].get(key, "")) for key in keys) for i in done),
+        labels=tuple(", ".join(in_words(points[i].get(key, "")) for key in keys) for i in done),
         what=", ".join(keys),
         rmse=np.array([float(values.get(key_at(values, i, rmse), np.nan)) for i in done]),
         test=test,
+        rmse_energy=np.array([float(values.get(key_at(values, i, rmse_energy), np.nan)) for i in done]),
         same_basin=np.array([bool(values.get(f"sweep.{i}.compare.same_basin", True)) for i in done]),
         errors={
             quantity: np.array([float(values.get(f"sweep.{i}.compare.{quantity}", np.nan)) for i in done])

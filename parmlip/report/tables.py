@@ -9,8 +9,10 @@ from typing import Any, Final
 import numpy as np
 
 from parmlip.io.hdf5 import ResultFile, scalar_fields, scalars
+from parmlip.report.columns import COLUMNS, IF_SWEPT, column_of, in_words, matching_keys
 from parmlip.report.domains import read_series, slope_lines
-from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, key_at, read_sweep
+from parmlip.report.published import aligned, beside, read_published
+from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, energies_line, key_at, read_sweep
 
 
 def table(path: Path) -> list[str]:
@@ -25,58 +27,27 @@ def table(path: Path) -> list[str]:
     return (_sweep_table(path, points) if points else _single_table(path)) + _type_tables(path, len(points))
 
 
-# Heading, key and format of the columns of a sweep.
-COLUMNS: Final = (
-    ("functions", "train.n_basis", "{:d}"),
-    ("rank", "train.rank", "{:d}"),
-    ("energy RMSE", "train.test_rmse_energy", "{:.3e}"),
-    ("force RMSE", "train.test_rmse_force", "{:.3e}"),
-    ("in 2 sigma", "train.test_force_coverage_2sigma", "{:.3f}"),
-    ("eps^E", "match.energy_error", "{:.2e}"),
-    ("eps^F", "match.force_error", "{:.2e}"),
-    ("eps^FC", "match.force_constants_error", "{:.2e}"),
-    ("eps^FC_hom", "match.force_constants_hom_error", "{:.2e}"),
-    ("geometry error", "compare.geometry_error", "{:.3e}"),
-    ("+-", "relax_surrogate.geometry_std", "{:.1e}"),
-    ("energy error", "compare.energy_error", "{:.3e}"),
-    ("E_f error", "compare.formation_energy_error", "{:.3e}"),
-    ("+- E_f", "relax_surrogate.formation_energy_std", "{:.1e}"),
-    ("same basin", "compare.same_basin", "{}"),
-)
-UNITS: Final = {
-    "energy RMSE": "eV/cell",
-    "force RMSE": "eV/A",
-    "eps^E": "eV",
-    "eps^F": "eV/A, dual",
-    "eps^FC": "eV/A^2",
-    "eps^FC_hom": "eV/A^2",
-    "geometry error": "A",
-    "energy error": "eV",
-    "E_f error": "eV",
-    "+- E_f": "eV",
-    "+-": "A",
-    "in 2 sigma": "forces",
-}
-
-
 def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
-    values = scalars(path)
+    values, meta = scalars(path), ResultFile(path).meta()
     swept = list(dict.fromkeys(key for point in points for key in point))
-    rows = [[*swept], [""] * len(swept), *([str(point.get(key, "")) for key in swept] for point in points)]
+    rows = [[*swept], [""] * len(swept), *([in_words(point.get(key, "")) for key in swept] for point in points)]
     lacks_test = not any(key.endswith("train.test_rmse_force") for key in values)
-    for heading, test_key, form in COLUMNS:
-        key = test_key.replace("test_", "") if lacks_test else test_key
+    for name in [*(name for _, name, _ in COLUMNS), *matching_keys(values)]:
+        heading, unit, form = column_of(name)
+        key = name.replace("test_", "") if lacks_test else name
         found = [values.get(key_at(values, i, key)) for i in range(len(points))]
-        if any(value is not None for value in found):
-            rows[0].append(heading)
-            rows[1].append(UNITS.get(heading, ""))
-            for row, value in zip(rows[2:], found, strict=True):
-                row.append("-" if value is None else _yes(form.format(value)))
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(2, "-" * max(len(line) for line in lines))
+        if all(value is None for value in found) or (heading in IF_SWEPT and len(set(found)) == 1):
+            continue
+        rows[0].append(heading)
+        rows[1].append(unit)
+        for row, value in zip(rows[2:], found, strict=True):
+            row.append("-" if value is None else _yes(form.format(value)))
+    lines = aligned(rows)
     series = read_series(path)  # with training cells of several sizes one slope over all points would mean nothing
-    return lines + (slope_lines(series) if series else _slope_lines(read_sweep(path)))
+    lines += slope_lines(series) if series else _slope_lines(read_sweep(path))
+    if meta.get("published"):
+        lines += beside(read_published(meta["published"], swept), values, points)
+    return lines
 
 
 # Heading and unit, key and scale of the columns of a data set's errors.
@@ -131,6 +102,8 @@ def _slope_lines(sweep: Sweep | None) -> list[str]:
             spread = f", 95 % interval {low:.2f} to {high:.2f}"
             theory = f"; theory {THEORY[quantity]}" if quantity in THEORY else ""
             lines.append(f"{name} ~ (force RMSE)^{slope.slope:.2f} over {slope.n} points{spread}{theory}")
+        if quantity == "energy_error" and (line := energies_line(sweep.rmse, sweep.rmse_energy, slope)):
+            lines.append(line)
     others = int(np.count_nonzero(~sweep.same_basin))
     if others:
         lines.append(f"{others} point{'s' if others > 1 else ''} in another basin, not in the fits")

@@ -1,0 +1,91 @@
+"""Columns of the table of a sweep, and swept values in words."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final
+
+# Heading, key and format of the columns of a sweep.
+COLUMNS: Final = (
+    ("L", "train.domain_size", "{:.4g}"),
+    ("L_D", "build.defect_distance", "{:.4g}"),
+    ("functions", "train.n_basis", "{:d}"),
+    ("rank", "train.rank", "{:d}"),
+    ("rows", "train.n_observations", "{:d}"),
+    ("fit time", "train.fit_seconds", "{:.2f}"),
+    ("energy RMSE", "train.test_rmse_energy", "{:.3e}"),
+    ("force RMSE", "train.test_rmse_force", "{:.3e}"),
+    ("in 2 sigma", "train.test_force_coverage_2sigma", "{:.3f}"),
+    ("eps^E", "match.energy_error", "{:.2e}"),
+    ("eps^F", "match.force_error", "{:.2e}"),
+    ("eps^FC", "match.force_constants_error", "{:.2e}"),
+    ("eps^FC_hom", "match.force_constants_hom_error", "{:.2e}"),
+    ("geometry error", "compare.geometry_error", "{:.3e}"),
+    ("+-", "relax_surrogate.geometry_std", "{:.1e}"),
+    ("energy error", "compare.energy_error", "{:.3e}"),
+    ("E_f error", "compare.formation_energy_error", "{:.3e}"),
+    ("+- E_f", "relax_surrogate.formation_energy_std", "{:.1e}"),
+    ("same basin", "compare.same_basin", "{}"),
+)
+UNITS: Final = {
+    "L": "distances",
+    "L_D": "distances",
+    "fit time": "s",
+    "energy RMSE": "eV/cell",
+    "force RMSE": "eV/A",
+    "eps^E": "eV",
+    "eps^F": "eV/A, dual",
+    "eps^FC": "eV/A^2",
+    "eps^FC_hom": "eV/A^2",
+    "geometry error": "A",
+    "energy error": "eV",
+    "E_f error": "eV",
+    "+- E_f": "eV",
+    "+-": "A",
+    "in 2 sigma": "forces",
+}
+# Told only where they differ from point to point.
+IF_SWEPT: Final = ("L", "L_D")
+
+
+def column_of(key: str) -> tuple[str, str, str]:
+    """Heading, unit and format of a result: of its column if it has one, else of errors of observations, else plain."""
+    for heading, name, form in COLUMNS:
+        if name == key:
+            return heading, UNITS.get(heading, ""), form
+    if key.startswith("train.matching.") and key.endswith(".relative"):
+        return key.split(".")[2], "relative", "{:.2e}"
+    return key, "", "{:.6g}"
+
+
+def matching_keys(keys: Iterable[str]) -> list[str]:
+    """The relative errors of observations other than energies and forces, which have columns of their own."""
+    found = (key.partition("train.matching.")[2].split(".") for key in keys if key.endswith(".relative"))
+    names = dict.fromkeys(parts[0] for parts in found if len(parts) == 2 and parts[0] not in ("energy", "force"))
+    return [f"train.matching.{name}.relative" for name in names]
+
+
+def swept_value(value: Any) -> Any:
+    """A swept value as the input had it: lists and tables are JSON in the result file."""
+    if isinstance(value, str) and value[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return value
+
+
+def in_words(value: Any) -> str:
+    """A swept value in a table; defects by their number: what tells them apart, their distance, has its own column."""
+    found = swept_value(value)
+    if isinstance(found, list) and found and all(isinstance(d, dict) and "kind" in d for d in found):
+        return ", ".join(f"{n} {_plural(kind, n)}" for kind, n in Counter(d["kind"] for d in found).items())
+    return str(value)
+
+
+def _plural(kind: str, n: int) -> str:
+    if n == 1:
+        return kind
+    return kind[:-1] + "ies" if kind.endswith("y") else kind + "s"
