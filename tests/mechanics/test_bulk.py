@@ -10,22 +10,24 @@ from parmlip.errors import ConvergenceError
 from parmlip.mechanics.bulk import UnitCell, bulk_properties, relaxed_lattice
 from parmlip.potentials.eam import builtin
 
-# name, lattice, species, a0 (A), energy per atom (eV), C11, C12, C44 (GPa): LAMMPS 22Jul2025 (elastic constants by
-# finite differences of its stress), from tables of the same constants.
+# name, lattice, species, a0 (A), energy per atom (eV), C11, C12, C44 (GPa): LAMMPS 22Jul2025, from tables of the same
+# constants; elastic constants by differences of its stress with strains of 2e-4. For copper these are 169.8799597,
+# 122.5880235 and 76.2061727: its steps cross the jump of F''' at the density 1. Here stands what an independent evaluation
+# finds with smaller ones (tests/potentials/test_oracles_elastic.py).
 CUBIC = [
     ("W-EAM4", "bcc", "W", 3.14339002862993, -8.899995814009053, 523.0366553846, 202.1793610670, 160.8798620074),
     ("W-Zhou", "bcc", "W", 3.1648494554438744, -8.759994064855979, 522.5390727532, 204.2207325884, 160.7546817840),
-    ("Cu-Mishin2001", "fcc", "Cu", 3.614925065888083, -3.540218330204913, 169.87995968, 122.58802349, 76.20617273),
+    ("Cu-Mishin2001", "fcc", "Cu", 3.614925065888083, -3.540218330204913, 169.8769608, 122.5850284, 76.2061465),
 ]
 
 
 @pytest.mark.parametrize(("name", "lattice", "species", "a0", "energy", "c11", "c12", "c44"), CUBIC)
 def test_cubic_crystals_have_the_published_constants(name, lattice, species, a0, energy, c11, c12, c44):
     bulk = bulk_properties(builtin(name), LATTICES[lattice], (species,))
-    assert bulk.lattice_constant == pytest.approx(a0, rel=2e-9)  # the copper table is splined
+    assert bulk.lattice_constant == pytest.approx(a0, rel=1e-9)
     assert bulk.energy_per_site == pytest.approx(energy, rel=1e-9)
     got = bulk.relaxed_gpa[[0, 0, 3], [0, 1, 3]]
-    np.testing.assert_allclose(got, [c11, c12, c44], rtol=3e-5)
+    np.testing.assert_allclose(got, [c11, c12, c44], rtol=0, atol=1e-3)
     np.testing.assert_allclose(bulk.relaxed_vv, bulk.clamped_vv, rtol=1e-9, atol=1e-12)  # every site is a centre
 
 
@@ -33,9 +35,8 @@ def test_triangular_tungsten_has_the_constants_of_the_independent_program():
     bulk = bulk_properties(builtin("W-EAM4"), LATTICES["triangular"], ("W",))
     assert bulk.lattice_constant == pytest.approx(2.6771840501493336, rel=1e-9)
     assert bulk.energy_per_site == pytest.approx(-6.632268799349592, rel=1e-10)
-    np.testing.assert_allclose(
-        bulk.relaxed_vv[[0, 0, 2], [0, 1, 2]], [17.09320433155656, 6.987561170647897, 5.053], rtol=5e-5
-    )
+    got = bulk.relaxed_vv[[0, 0, 2], [0, 1, 2]]
+    np.testing.assert_allclose(got, [17.09320433155656, 6.987561170647897, 5.052820473221042], rtol=0, atol=2e-6)
 
 
 def test_tapered_zhou_in_the_plane_has_the_canonical_lattice_constant():

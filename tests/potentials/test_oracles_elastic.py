@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicHermiteSpline, CubicSpline, make_interp_spline
 
-from parmlip.crystal.lattices import LATTICES
 from parmlip.mechanics.bulk import UnitCell, bulk_properties
 from parmlip.mechanics.cauchy_born import CauchyBorn
 from parmlip.potentials import stillinger_weber
@@ -177,7 +176,7 @@ def test_second_derivatives_are_the_complex_step_of_the_stress_and_the_limit_of_
     # Copper's step must not reach the jump of F''' at the density 1 (it is at 1.00015), nor a file's its kinks.
     h = 1e-4 if name.startswith(("Cu", "NiAl")) else 1e-3
     extrapolated = [(4 * second(v, 0.5 * h) - second(v, h)) / 3 for v in (0, 2)]
-    np.testing.assert_allclose(cubic(clamped)[[0, 2]], extrapolated, atol=1e-4 if h == 1e-3 else 1e-3)
+    np.testing.assert_allclose(cubic(clamped)[[0, 2]], extrapolated, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["W_EAM4", "W_Zhou", "Si_SW", "Si_SW_eps2.1675", "Si_PPM2017", "NiAl_Mishin2002"])
@@ -226,9 +225,3 @@ def test_quintic_splines_foretell_the_points_left_out_of_the_pair_tables_of_nick
             for spline in (make_interp_spline(x[::2], values[::2], k=5), CubicSpline(x[::2], values[::2]))
         ]
         assert errors[0] < 0.05 * errors[1]
-
-
-def test_silicons_relaxed_constants_follow_from_the_clamped_ones_by_the_inner_displacement():
-    bulk = bulk_properties(law_named("Si_SW"), LATTICES["diamond"], ("Si",))
-    softened = cubic(bulk.clamped_vv - bulk.relaxed_vv) * GPA_PER_EV_A3
-    assert softened == pytest.approx([0.0, 0.0, 109.75649 - 56.44934], abs=1e-4)
