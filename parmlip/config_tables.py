@@ -314,7 +314,7 @@ class Report:
     structures: bool = key(False, about="relaxed structures as extxyz beside the figures")
     directory: str = key("", about="where figures go; by default beside the output")
     published: str | None = key(
-        None, about="CSV file of numbers to print beside a sweep's: columns are swept keys and results, # begins comments"
+        None, about="CSV file of numbers to print beside a sweep's: columns are swept keys and results, # are comments"
     )
 
 

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from parmlip.config import Defect, Study, Training
 from parmlip.construct import cell_of, defect_centres, lattice, reference_law, supercell
+from parmlip.crystal.distances import closest_distance
 from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.supercell import Supercell
 from parmlip.errors import ConfigError
 from parmlip.mechanics.bulk import nearest_distance
 from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.taylor import LatticeState, TaylorLaw, lattice_vectors
 from parmlip.potentials.taylor_state import CellState, SmallCell
 
-__all__ = ["controlled_law", "domain_length", "domain_size", "lattice_law", "stands_for"]
+__all__ = ["controlled_law", "controlled_law_in_training", "domain_length", "domain_size", "lattice_law", "stands_for"]
 
 Crystal = tuple[Lattice, float]
 
@@ -54,6 +56,26 @@ def controlled_law(study: Study, of: Crystal, displacements: Sequence[NDArray[np
             (centre, small[i]) for centre, i in zip(defect_centres(study, study.simulation, of), which, strict=True)
         ]
     return law.about(CellState(_lattice_state(law.law, of), cell, defects))
+
+
+def controlled_law_in_training(
+    study: Study, of: Crystal, number: int, displacement_ad: NDArray[np.float64] | None
+) -> TaylorLaw:
+    """The same rule for the sites of a training cell: near ones about its equilibrium, its corners about the lattice.
+
+    Parameters
+    ----------
+    number : int
+        Of the [[training]] table.
+    displacement_ad : ndarray, shape (n_sites, d), optional
+        The cell's equilibrium, angstrom; None with states = "lattice".
+    """
+    law, table = lattice_law(study, of), study.training[number]
+    defects = []
+    if displacement_ad is not None:
+        (centre,) = defect_centres(study, table, of)
+        defects = [(centre, _small_cell(study, table, of, displacement_ad))]
+    return law.about(CellState(_lattice_state(law.law, of), supercell(study, table, of), defects))
 
 
 def _small_cell(study: Study, table: Training, of: Crystal, u_ad: NDArray[np.float64]) -> SmallCell:
@@ -106,3 +128,8 @@ def domain_length(study: Study, table: Training, of: Crystal) -> float:
 def domain_size(study: Study, of: Crystal) -> float:
     """L of the smallest training cell in nearest-neighbour distances."""
     return min(domain_length(study, t, of) for t in study.training) / (of[1] * nearest_distance(of[0]))
+
+
+def defect_distance(study: Study, cell: Supercell, of: Crystal) -> float:
+    """L_D of the simulation cell, which has two defects or more, in nearest-neighbour distances."""
+    return closest_distance(cell, defect_centres(study, study.simulation, of)) / (of[1] * nearest_distance(of[0]))

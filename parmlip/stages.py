@@ -21,7 +21,7 @@ from parmlip import construct
 from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
 from parmlip.config_schema import suggestion
-from parmlip.construct_controlled import domain_size
+from parmlip.construct_controlled import defect_distance, domain_size
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.errors import ConfigError, DataError
@@ -79,6 +79,9 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         if of[0].name == "hcp":
             fields["c_over_a"] = Field(float(of[0].cell_cc[2, 2]))
         logger.info("lattice constant %.8f A, %d sites", of[1], cell.n_sites)
+        if len(study.simulation.defects) > 1:
+            apart = defect_distance(study, cell, of)
+            fields["defect_distance"] = Field(apart, about="of the two nearest defects, nearest-neighbour distances")
     return fields
 
 

@@ -6,6 +6,7 @@ from mpi4py import MPI
 
 from parmlip import construct
 from parmlip.config import loads
+from parmlip.construct_controlled import defect_distance
 from parmlip.crystal.lattices import LATTICES
 from parmlip.crystal.neighbours import find_pairs, pair_vectors
 from parmlip.errors import ConfigError
@@ -88,6 +89,18 @@ def test_homogeneous_cells_have_the_shape_of_the_first_domain(tmp_path):
     assert factors["homogeneous"]["force"]["n_rows"] == study.fit.homogeneous * 12 * 2
     assert factors["vacancy"]["force"]["n_rows"] == 7 * 11 * 2  # the unrelaxed cell and six samples
     assert file.read("train", "domain_size") == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(
+    ("at", "distance"),
+    [([[1, 1], [4, 1]], 3.0), ([[1, 1], [1, 4]], 3.0), ([[0, 0], [5, 0]], 1.0), ([[1, 1], [3, 3], [1, 3]], 2.0),
+     ([[0, 0], [3, 3]], 3.0)],  # the image at (3, -3)
+)  # fmt: skip
+def test_the_distance_of_defects_is_that_of_the_nearest_images(at, distance):
+    defects = "[" + ", ".join(f'{{ kind = "vacancy", at = {x} }}' for x in at) + "]"
+    study, _ = first(f"simulation.defects={defects}")
+    cell = construct.supercell(study, study.simulation, OF)
+    assert defect_distance(study, cell, OF) == pytest.approx(distance)
 
 
 def test_orthorhombic_cells_of_other_lattices_are_refused():
