@@ -14,6 +14,7 @@ from parmlip.config_fit_tables import (
     Fit,
     Surrogate,
 )
+from parmlip.config_rates_tables import check_rates
 from parmlip.config_schema import plain, show
 from parmlip.config_tables import (
     KEYS_OF_KIND,
@@ -95,6 +96,7 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         )
     _check_controlled(tables)
     _check_match(tables)
+    check_rates(tables)
     _check_advise(tables)
     _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:

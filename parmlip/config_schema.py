@@ -45,6 +45,11 @@ def key(
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def key_name(field: dataclasses.Field[Any]) -> str:
+    """The key of a field: its name, without the underscore that makes a word of Python's a name."""
+    return field.name.removesuffix("_")
+
+
 def suggestion(word: str, known: Iterable[str], quote: str = "'{}'") -> str:
     """`; did you mean 'x'?`, or the list of what is known when nothing is near."""
     names = list(known)
@@ -65,7 +70,7 @@ def read_table(kind: type[T], values: Any, where: str, later: Mapping[str, str] 
     if not isinstance(values, Mapping):
         raise ConfigError(f"{where} must be a table, not {_kind(values)}")
     hints = typing.get_type_hints(kind)
-    fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    fields = {key_name(field): field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     for name in values:
         if later and name in later:
             raise ConfigError(f"{where} {name}: {later[name]}")
@@ -74,7 +79,7 @@ def read_table(kind: type[T], values: Any, where: str, later: Mapping[str, str] 
     read = {}
     for name, field in fields.items():
         if name in values:
-            read[name] = read_value(hints[name], values[name], f"{where} {name}", field.metadata)
+            read[field.name] = read_value(hints[field.name], values[name], f"{where} {name}", field.metadata)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             about = field.metadata.get("about", "")
             raise ConfigError(f"{where} missing key '{name}'" + (f": {about}" if about else ""))
@@ -181,7 +186,7 @@ def _check_bounds(value: float, where: str, rules: Mapping[str, Any]) -> None:
 def plain(value: Any) -> Any:
     """Dataclasses, tuples and mappings as the tables and lists that tomllib would have given; None is left out."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        pairs = ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+        pairs = ((key_name(f), getattr(value, f.name)) for f in dataclasses.fields(value))
         return {name: plain(v) for name, v in pairs if v is not None}
     if isinstance(value, Mapping):
         return {name: plain(v) for name, v in value.items() if v is not None}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from parmlip.config_schema import plain, toml_value
+from parmlip.config_rates_tables import Jump
+from parmlip.config_schema import key_name, plain, toml_value
 from parmlip.config_tables import LATTICE_SLOTS, TABLES, Defect
 from parmlip.crystal.defects import DUMBBELLS, OFFSETS
 
@@ -18,6 +19,7 @@ def key_reference() -> list[str]:
         lines += [header + " " + (kind.__doc__ or "").strip().splitlines()[0].partition(": ")[2], *_keys(kind), ""]
     lines += ["members of defects, { kind = ..., at = ... }: coordinates in units of the conventional cell vectors"]
     lines += [*_keys(Defect), "  named sites: " + "; ".join(_sites()), ""]
+    lines += ["members of [rates] jumps, { from = ..., to = ... }: in the same coordinates", *_keys(Jump), ""]
     lines += ['[sweep] "table.key" = [values]: the stages that depend on the key are done for every value']
     return [*lines, '        "table.key, table.key" = [[value, value], ...]: keys that go together, row by row']
 
@@ -38,7 +40,7 @@ def _keys(kind: Any) -> list[str]:
             words.append("one of " + " ".join(about["choices"]))
         bounds = {"greater than": about.get("above"), "at least": about.get("least"), "at most": about.get("most")}
         words += [f"{what} {bound:g}" for what, bound in bounds.items() if bound is not None]
-        lines.append(f"  {field.name:<20} {default:<30} {'; '.join(words)}".rstrip())
+        lines.append(f"  {key_name(field):<20} {default:<30} {'; '.join(words)}".rstrip())
     return lines
 
 

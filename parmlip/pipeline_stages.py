@@ -115,6 +115,12 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
         ),
         "rates": Stage(
             _by_name("rates"), "rates", ("build", "relax_reference"), (*_MODEL, "simulation", "relax", "rates"),
+            wanted=lambda study: "reference" in (study.rates.laws or study.relax.laws),
+        ),
+        "rates_surrogate": Stage(
+            _by_name("rates_surrogate"), "rates", ("build", "relax_surrogate"),
+            ("crystal", "simulation", "surrogate", "relax", "rates"), ("reference",),
+            wanted=lambda study: "surrogate" in (study.rates.laws or study.relax.laws),
         ),
         "report": Stage(_by_name("report"), "report", (), ("report",), gathers=True),
     }

@@ -51,6 +51,7 @@ from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibr
 from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_match import matched
 from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
+from parmlip.stages_rates import moves, rates_fields
 from parmlip.stages_total import bulk_of_total, equilibrium_of_total, labels, relaxed_positions
 
 logger = logging.getLogger(__name__)
@@ -67,6 +68,8 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         of = on_root_alone(comm, "relaxing the lattice", construct.lattice, study, law)
     cell = construct.supercell(study, study.simulation, of)
     fields = {
+    if "rates" in study.run.stages and of is not None:
+        moves(study, cell, of)  # jumps that cannot be are told before any work
         "n_sites": Field(cell.n_sites, about="sites of the simulation cell"),
         "dimension": Field(cell.dimension),
         "cell": Field(cell.cell_cc, "A"),
@@ -274,12 +277,7 @@ def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 def relax_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's equilibrium, sought from the reference's where that is known: the same basin is wanted."""
     start_ad = results.read("relax_reference", "displacement") if "reference" in study.relax.laws else None
-    of = crystal_of(study, results)
-    if study.surrogate.kind == "taylor" and of is not None:
-        law: SiteLaw = law_of(study, results, of)
-    else:
-        law = construct.surrogate_law(results)
-    return relaxed_equilibrium(study, results, comm, law, "surrogate", start_ad)
+    return relaxed_equilibrium(study, results, comm, _surrogate(study, results), "surrogate", start_ad)
 
 
 def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
@@ -330,6 +328,23 @@ def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     directory = Path(study.report.directory) if study.report.directory else results.path.parent
 
     def work() -> list[str]:
+def rates(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Barriers, attempt frequencies and rates of the reference's jumps."""
+    return _rates(study, results, comm, construct.reference_law(study), "relax_reference")
+
+
+def rates_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The same with the surrogate."""
+    return _rates(study, results, comm, _surrogate(study, results), "relax_surrogate")
+
+
+def _rates(study: Study, results: Results, comm: MPI.Comm, law: SiteLaw, equilibrium: str) -> Fields:
+    of = crystal_of(study, results)
+    assert of is not None  # the input was checked
+    cell = construct.supercell(study, study.simulation, of)
+    return rates_fields(study, comm, law, cell, of, results.read(equilibrium, "displacement"))
+
+
         for line in table(results.path):
             logger.info("%s", line)
         files = draw(results.path, directory) if study.report.figure else []
@@ -360,6 +375,14 @@ def _species(study: Study, results: Results) -> tuple[str, ...]:
     unknown = [symbol for symbol in construct.species_of_tables(study) if symbol not in species]
     if unknown:
         raise ConfigError(f"{', '.join(unknown)} of [crystal] or [simulation] is not in the data set: {species}")
+def _surrogate(study: Study, results: Results) -> SiteLaw:
+    """The surrogate as the stage train left it. Collective."""
+    of = crystal_of(study, results)
+    if study.surrogate.kind == "taylor" and of is not None:
+        return law_of(study, results, of)
+    return construct.surrogate_law(results)
+
+
     return species
 
 

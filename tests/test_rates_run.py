@@ -1,0 +1,111 @@
+"""The stage rates by input file: vacancy hops in copper, and what is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from parmlip.config import loads
+from parmlip.errors import ConfigError, ConvergenceError
+from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.pipeline import run
+
+INPUT = """
+[run]
+stages = ["build", "reference", "relax", "rates"]
+output = "{output}"
+[crystal]
+lattice = "fcc"
+species = ["Cu"]
+lattice_constant = 3.615
+[reference]
+parameters = "Cu-Mishin2001"
+[simulation]
+cell = [2, 2, 1]
+defects = [{{ kind = "vacancy", at = [0, 0, 0] }}]
+[relax]
+laws = ["reference"]
+[rates]
+jumps = [{{ name = "in", from = [0.5, 0.5, 0], to = [0, 0, 0] }},
+         {{ name = "out", from = [0.5, 0, 0.5], to = [0, 0, 0] }}]
+temperatures = [500, 1000]
+masses = {{ Cu = 63.55 }}
+"""
+
+
+def done(path, *overrides, comm=MPI.COMM_SELF):
+    run(loads(INPUT.format(output=path), overrides), comm)
+    return ResultFile(path)
+
+
+def test_attempt_frequencies_of_hops_in_copper_are_the_stored_ones(tmp_path):
+    found = done(tmp_path / "run.h5")
+    # barrier (eV), entropy (k_B), frequency (THz), unstable eigenvalue (eV/A^2) by another program, with cubic splines
+    stored = {
+        "in": (0.8733695492023017, 0.29067214510774875, 2.6225894570832065, -2.5811300831404305),
+        "out": (0.8283313775502208, -0.009209688860956078, 1.943091649038258, -2.2313756498482844),
+    }
+    for name, (barrier, entropy, frequency, unstable) in stored.items():
+        for back in ("", "_back"):  # the hops are their own mirror images
+            assert found.read("rates", f"jumps/{name}/barrier{back}") == pytest.approx(barrier, abs=1e-8)
+            assert found.read("rates", f"jumps/{name}/entropy{back}") == pytest.approx(entropy, abs=1e-5)
+            assert found.read("rates", f"jumps/{name}/attempt_frequency{back}") == pytest.approx(frequency, abs=1e-4)
+        assert found.read("rates", f"jumps/{name}/unstable_eigenvalue") == pytest.approx(unstable, abs=2e-6)
+        assert found.read("rates", f"jumps/{name}/connects")
+        assert found.read("rates", f"jumps/{name}/max_force") <= 1e-10
+    assert scalars(tmp_path / "run.h5")["rates.attempt_frequency"] == found.read("rates", "jumps/in/attempt_frequency")
+    k_jt = found.read("rates", "rates")
+    slope = np.log(k_jt[:, 1] / k_jt[:, 0]) / (1 / 500 - 1 / 1000) * 8.617333262e-5
+    assert slope == pytest.approx([stored["in"][0], stored["out"][0]], rel=1e-8)
+
+
+@pytest.mark.mpi
+def test_rates_do_not_depend_on_the_number_of_ranks(comm, tmp_path, shared_tmp):
+    one = "rates.jumps=[{ from = [0.5, 0, 0.5], to = [0, 0, 0] }]"
+    alone, together = done(tmp_path / "alone.h5", one), done(shared_tmp / "together.h5", one, comm=comm)
+    for name in ("barrier", "entropy", "attempt_frequency", "unstable_relative", "crossover_temperature"):
+        assert alone.read("rates", name) == pytest.approx(together.read("rates", name), rel=1e-8), name
+    assert alone.read("rates", "saddles") == pytest.approx(together.read("rates", "saddles"), abs=1e-8)
+
+
+def test_the_larger_cell_has_the_stored_frequency_and_that_relative_to_the_bulk(tmp_path):
+    one = "rates.jumps=[{ from = [0.5, 0.5, 0], to = [0, 0, 0] }]"
+    found = done(tmp_path / "run.h5", "simulation.cell=[3, 3, 3]", one)
+    assert found.read("rates", "attempt_frequency") == pytest.approx(4.410340924535073, abs=1e-3)
+    unstable, relative = found.read("rates", "unstable_eigenvalue"), found.read("rates", "unstable_relative")
+    by_eq_2_9 = found.read("rates", "entropy") - 0.5 * np.log(unstable / relative)
+    assert by_eq_2_9 == pytest.approx(-0.1555043189453471, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("rates.jumps=[]", '"rates" needs \\[rates\\] jumps'),
+        ("rates.jumps=[{ from = [0.5, 0], to = [0, 0, 0] }]", "from = \\[0.5, 0.0\\]: must have 3 members"),
+        ("rates.jumps=[{ from = [0, 0, 0], to = [0, 0, 0] }]", "is where the jump begins"),
+        ("rates.jumps=[{ from = [0.3, 0.5, 0], to = [0, 0, 0] }]", "no site is there; the nearest is 0.723 A away"),
+        ("rates.jumps=[{ from = [0.5, 0.5, 0], to = [1, 1, 0] }]", "site [0-9]+ is there; it must be vacant"),
+        ("rates.masses={ Cv = 1.0 }", "masses: Cv is not in the simulation cell, which has Cu"),
+        ("rates.laws=['surrogate']", 'laws: "surrogate" is not in \\[relax\\] laws'),
+    ],
+)
+def test_jumps_that_cannot_be_done_are_told(tmp_path, override, message):
+    with pytest.raises(ConfigError, match=message):
+        done(tmp_path / "run.h5", override)
+
+
+def test_laws_of_whole_structures_have_no_rates(tmp_path):
+    total = "reference.kind=tight_binding", "reference.parameters=Si-NRLTB", "crystal.species=['Si']"
+    with pytest.raises(ConfigError, match='"rates" needs second derivatives, which .* "tight_binding" does not give'):
+        done(tmp_path / "run.h5", *total)
+
+
+def test_two_jumps_of_one_name_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r'jumps\[1\] name = "in": is the name of an earlier jump'):
+        done(tmp_path / "run.h5", "rates.jumps.1.name=in")
+
+
+def test_a_site_that_falls_back_has_no_jump(tmp_path):
+    with pytest.raises(ConvergenceError, match="the site falls back to where it came from"):
+        done(tmp_path / "run.h5", "rates.jumps=[{ from = [0.5, 0.5, 0], to = [0.45, 0.45, 0] }]")
