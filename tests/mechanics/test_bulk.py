@@ -12,8 +12,8 @@ from parmlip.potentials.eam import builtin
 
 # name, lattice, species, a0 (A), energy per atom (eV), C11, C12, C44 (GPa): LAMMPS 22Jul2025, from tables of the same
 # constants; elastic constants by differences of its stress with strains of 2e-4. For copper these are 169.8799597,
-# 122.5880235 and 76.2061727: its steps cross the jump of F''' at the density 1. Here stands what an independent evaluation
-# finds with smaller ones (tests/potentials/test_oracles_elastic.py).
+# 122.5880235 and 76.2061727: its steps cross the jump of F''' at the density 1. Here stands what an independent
+# evaluation finds with smaller ones (tests/potentials/test_oracles_elastic.py).
 CUBIC = [
     ("W-EAM4", "bcc", "W", 3.14339002862993, -8.899995814009053, 523.0366553846, 202.1793610670, 160.8798620074),
     ("W-Zhou", "bcc", "W", 3.1648494554438744, -8.759994064855979, 522.5390727532, 204.2207325884, 160.7546817840),
