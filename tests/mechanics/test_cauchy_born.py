@@ -22,7 +22,7 @@ CRYSTALS = [(ZHOU, "bcc", 3.16), (ZHOU, "hcp", 2.8), (ZHOU, "triangular", 2.7), 
 IDS = [f"{type(law).__name__}-{name}" for law, name, _ in CRYSTALS]
 
 # All laws: what makes them, lattice, lattice constant, species. Third derivatives of EAM4 and of Finnis and Sinclair
-# jump at distances, that of copper's embedding function at the density 1 of the relaxed crystal: no shell is near those.
+# jump at distances, that of copper's embedding function at the density 1 of the relaxed crystal: shells are off these.
 # Silicon is compressed once, so that the second shell is in the range of the cutoff function.
 CASES = {
     "tapered Zhou, bcc": (lambda: ZHOU, "bcc", 3.16, ("W",)),

@@ -13,6 +13,7 @@ from parmlip.potentials.base import complex_step
 from parmlip.potentials.eam import builtin
 from parmlip.potentials.eam_files import INTERPOLATIONS, read_setfl
 from tests.potentials.eam_cells import BCC, FCC, Cell, alloy, crystal, potential_file, radial, write_setfl
+from tests.potentials.silicon_cells import orders
 
 ORACLES = json.loads((Path(__file__).parents[1] / "data/eam_oracles.json").read_text())["laws"]
 
@@ -123,6 +124,13 @@ def test_a_published_alloy_file_agrees_with_lammps():
     assert cell.energy() == pytest.approx(data["energy_eV"], rel=1e-9)
     np.testing.assert_allclose(-cell.gradient(), data["forces_eV_A"], rtol=0, atol=5e-7)
     np.testing.assert_allclose(cell.virial(), data["virial_eV"], rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("name", ["NiAlH_jea.eam.alloy", "NiAl_Mishin2002.eam.alloy"])
+def test_derivatives_of_a_published_alloy_file_have_order_two(name):
+    cell = crystal(read_setfl(potential_file(name)), BCC, 2.86, rattle=0.03, species_b=[0, 1])
+    # what the authors tabulated is not smooth: steps that pass no points
+    assert orders(cell, np.array([1e-4, 5e-5, 2.5e-5])) == pytest.approx([2.0, 2.0, 2.0], abs=0.1)
 
 
 def test_matscipy_reads_the_same_energies_forces_and_hessian_from_the_same_file(tabulated):

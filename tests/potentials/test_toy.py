@@ -72,3 +72,30 @@ def test_impurity_bonds_are_those_of_their_pair_of_species_and_bad_constants_are
     ):
         with pytest.raises(ConfigError, match=message):
             make()
+
+
+@pytest.mark.parametrize(("name", "lattice", "repeats"), [("chain-toy", "chain", (9, 1, 1)),
+                                                         ("square-toy", "square", (4, 5, 1))])  # fmt: skip
+def test_differences_of_energy_and_forces_have_order_two_and_those_of_the_hessian_are_exact(name, lattice, repeats):
+    energy = energy_of(builtin(name), lattice, repeats)
+    rng = np.random.default_rng(4)
+    u, v = rng.uniform(-0.1, 0.1, (2, energy.sites.n_owned, LATTICES[lattice].dimension))
+    v /= np.abs(v).max()
+
+    def gradient(h):
+        return energy.gradient_from_pairs(energy.law.site_gradients(energy.environments(u + h * v))[1])
+
+    def hessian_v(h):
+        """Second derivatives along v; a complex h tilts the vectors of the displaced cell, for the third."""
+        here = energy.environments(u + h.real * v)
+        along = (energy.environments(u + 0.05 * v).r_pc - energy.environments(u).r_pc) / 0.05
+        environments = here.with_vectors(here.r_pc + 1j * h.imag * along) if h.imag else here
+        return energy.gradient_from_pairs(energy.law.linearised(environments)(along))
+
+    steps = np.array([1e-2, 5e-3, 2.5e-3])
+    for lower, exact in ((lambda h: energy.total(u + h * v), np.sum(gradient(0.0) * v)), (gradient, hessian_v(0.0))):
+        errors = [np.linalg.norm((lower(h) - lower(-h)) / (2 * h) - exact) for h in steps]
+        assert np.polyfit(np.log(steps), np.log(errors), 1)[0] == pytest.approx(2.0, abs=0.1)
+    third = hessian_v(1e-20j).imag / 1e-20
+    np.testing.assert_allclose((hessian_v(1e-2) - hessian_v(-1e-2)) / 2e-2, third, rtol=0, atol=1e-11)
+    assert np.abs(third).max() > 1.0
