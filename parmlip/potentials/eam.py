@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from parmlip.errors import ConfigError, GeometryError
 from parmlip.potentials.base import BlockPattern, Environments, FloatArray, IntArray
 from parmlip.potentials.eam_constants import CONSTANT_SETS
 from parmlip.potentials.kernels import eam as kernels
-from parmlip.potentials.kernels.eam_forms import Forms
+from parmlip.potentials.kernels.eam_forms import Forms, pair_functions
+
+CORE_LEAST: Final = 0.5  # angstrom; tables begin at their first distance, built-in sets without an end at zero
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,36 @@ class EAM:
             raise ConfigError(
                 f"{self.name}: taper = [{start:g}, {cutoff:g}] must rise and stay in (0, {self.cutoff:g}] A"
             )
-        return replace(self, cutoff=cutoff, forms=self.forms._replace(range_k=np.array([cutoff, start])))
+        range_k = self.forms.range_k.copy()
+        range_k[:2] = cutoff, start
+        return replace(self, cutoff=cutoff, forms=self.forms._replace(range_k=range_k))
+
+    def with_core(self) -> EAM:
+        """The same law beyond `closest`; below, phi goes over to the screened repulsion of nuclei.
+
+        It is reached at half of `closest`, and a constant density at 0.85 of it: the largest between there and
+        `closest`, for W-EAM4 that of the published table, 1.19354. Both have three continuous derivatives. The
+        repulsion is that of Ziegler, Biersack and Littmark (`potentials.zbl`).
+
+        Raises
+        ------
+        ConfigError
+            The law holds at all distances.
+        """
+        if self.closest < CORE_LEAST:
+            raise ConfigError(
+                f'[reference] core = "zbl": is for laws that end at a shortest distance, such as W-EAM4; {self.name} '
+                'goes on to zero distance; write core = "none"'
+            )
+        n, n_r = len(self.species), 1001
+        core_stk, r_k = np.zeros((n, n, 3)), np.linspace(0.85, 1.0, n_r) * self.closest
+        f_kq = np.empty((4, n_r))
+        for s, symbol in enumerate(self.species):
+            for t, neighbour in enumerate(self.species):
+                pair_functions(self.forms, s, t, r_k, n_r, 1, f_kq)
+                core_stk[s, t] = atomic_numbers[symbol], atomic_numbers[neighbour], f_kq[2].max()
+        range_k = np.array([*self.forms.range_k[:2], 0.5 * self.closest, 0.85 * self.closest, self.closest])
+        return replace(self, closest=0.0, forms=self.forms._replace(range_k=range_k, core_stk=core_stk))
 
 
 def builtin(name: str, taper: tuple[float, float] | None = None) -> EAM:
@@ -113,7 +146,8 @@ def builtin(name: str, taper: tuple[float, float] | None = None) -> EAM:
         embedding_form_s=np.array([c.embedding_form]),
         embedding_start_s=np.array([len(c.pair_constants)]),
         constants=np.array(c.pair_constants + c.embedding_constants),
-        range_k=np.array([c.cutoff, c.cutoff]),
+        range_k=np.array([c.cutoff, c.cutoff, 0.0, 0.0, 0.0]),
+        core_stk=np.zeros((1, 1, 3)),
     )
     law = EAM((c.species,), c.cutoff, c.closest, forms, name, c.citation)
     return law if taper is None else law.tapered(*taper)

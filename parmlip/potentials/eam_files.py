@@ -92,7 +92,8 @@ def read_setfl(path: str | Path, interpolation: str = "quintic") -> EAM:
         embedding_form_s=np.full(n, eam_forms.SPLINE_EMBEDDING),
         embedding_start_s=embedding_start_s,
         constants=np.concatenate(constants),
-        range_k=np.array([cutoff, cutoff]),
+        range_k=np.array([cutoff, cutoff, 0.0, 0.0, 0.0]),
+        core_stk=np.zeros((n, n, 3)),
     )
     return EAM(species, cutoff, d_r, forms, str(path), citation)
 

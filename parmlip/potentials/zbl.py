@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
 import numpy as np
 from ase.data import atomic_numbers
@@ -13,9 +12,7 @@ from ase.data import atomic_numbers
 from parmlip.errors import ConfigError, GeometryError
 from parmlip.potentials.base import BlockPattern, Environments, FloatArray, IntArray, complex_step
 from parmlip.potentials.kernels.pair_blocks import add_pair_blocks
-
-COULOMB: Final = 14.399645  # e^2 / (4 pi epsilon_0), eV angstrom
-SCREENING: Final = ((0.18175, 3.19980), (0.50986, 0.94229), (0.28022, 0.40290), (0.02817, 0.20162))
+from parmlip.potentials.kernels.zbl import switched_repulsions
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class ZBL:
 
     References
     ----------
-    Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter (1985), with the digits of LAMMPS' pair_zbl.
+    Ziegler, Biersack, Littmark, The Stopping and Range of Ions in Matter (1985).
     """
 
     species: tuple[str, ...]
@@ -54,22 +51,7 @@ class ZBL:
 
     def pair_energy(self, r: FloatArray, z: FloatArray, z_other: FloatArray) -> tuple[FloatArray, ...]:
         """Energy of pairs inside `outer` and its first two derivatives by r, in the scalar type of r."""
-        scale = (z**0.23 + z_other**0.23) / 0.46850
-        inverse = 1.0 / r
-        value, first, second = (np.zeros_like(r) for _ in range(3))
-        for weight, rate in SCREENING:
-            b = rate * scale
-            part = COULOMB * z * z_other * weight * np.exp(-b * r) * inverse
-            value = value + part
-            first = first - part * (b + inverse)
-            second = second + part * (b * b + 2.0 * b * inverse + 2.0 * inverse * inverse)
-        width = self.outer - self.inner
-        x = np.where(r.real > self.inner, (r - self.inner) / width, 0.0)
-        y = 1.0 - x
-        s = 1.0 - x * x * x * x * (35.0 - x * (84.0 - x * (70.0 - 20.0 * x)))
-        ds = -140.0 * x * x * x * y * y * y / width
-        dds = -420.0 * x * x * y * y * (1.0 - 2.0 * x) / width**2
-        return value * s, first * s + value * ds, second * s + 2.0 * first * ds + value * dds
+        return tuple(switched_repulsions(r, z, z_other, self.inner, self.outer))
 
     def site_energies(self, environments: Environments) -> FloatArray:
         """Site energies V_n, shape (n,), eV."""

@@ -118,7 +118,8 @@ def alloy(finnis_sinclair):
         ),
         embedding_start_s=starts[[3, 4]],
         constants=constants,
-        range_k=np.array([5.5, 4.5]),
+        range_k=np.array([5.5, 4.5, 0.0, 0.0, 0.0]),
+        core_stk=np.zeros((2, 2, 3)),
     )
     return EAM(("W", "Cu"), 5.5, 0.0, forms, "invented alloy", "")
 

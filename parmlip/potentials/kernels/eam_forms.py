@@ -14,6 +14,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from parmlip.potentials.kernels.exponential import exponential
+from parmlip.potentials.kernels.zbl import repulsion, switch
 
 # Pair forms: each gives phi and the density of the neighbour at the centre.
 CUBES: Final = 1
@@ -40,7 +41,9 @@ class Forms(NamedTuple):
     embedding_form_s: NDArray[np.int64]  # (n_species,)
     embedding_start_s: NDArray[np.int64]  # (n_species,)
     constants: NDArray[np.float64]
-    range_k: NDArray[np.float64]  # (2,) cutoff and start of the taper (equal: no taper), angstrom
+    range_k: NDArray[np.float64]  # (5,) angstrom: cutoff, start of the taper (equal: none), and of the core
+    # (zero: none) the inner ends of phi and of the density, and the outer end
+    core_stk: NDArray[np.float64]  # (n_species, n_species, 3) nuclear charges of s and t, density in the core
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
@@ -250,6 +253,30 @@ def pair_functions(forms: Any, s: int, t: int, r_q: Any, n: int, order: int, f_k
     if taper_start < cutoff:
         for q in range(n):
             taper(taper_start, cutoff, r_q[q], f_kq, q, order)
+    if forms.range_k[4] > 0.0:
+        for q in range(n):
+            if r_q[q].real < forms.range_k[4]:
+                core(forms.core_stk[s, t], forms.range_k, r_q[q], f_kq, q, order)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def core(core_k: Any, range_k: Any, r: Any, f_kq: Any, q: int, order: int) -> None:
+    """At short distance, column q of f_kq goes over to the repulsion of nuclei and to a constant density."""
+    v, v1, v2 = repulsion(r, core_k[0], core_k[1])
+    w, w1, w2 = switch(r, range_k[2], range_k[4])
+    blend(v, v1, v2, w, w1, w2, f_kq, 0, q, order)
+    w, w1, w2 = switch(r, range_k[3], range_k[4])
+    blend(core_k[2] + 0.0 * r, 0.0 * r, 0.0 * r, w, w1, w2, f_kq, order + 1, q, order)
+
+
+@njit(cache=True, error_model="numpy", fastmath=FAST)
+def blend(v: Any, v1: Any, v2: Any, w: Any, w1: Any, w2: Any, f_kq: Any, row: int, q: int, order: int) -> None:
+    """f + w (v - f) for the function in rows `row` .. `row` + `order` of column q."""
+    d, d1 = v - f_kq[row, q], v1 - f_kq[row + 1, q]
+    f_kq[row, q] += w * d
+    f_kq[row + 1, q] += w * d1 + w1 * d
+    if order == 2:
+        f_kq[row + 2, q] += w * (v2 - f_kq[row + 2, q]) + 2.0 * w1 * d1 + w2 * d
 
 
 @njit(cache=True, error_model="numpy", fastmath=FAST, forceinline=True)
