@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from parmlip.config_dislocation_tables import check_dislocations
 from parmlip.config_fit_tables import (
     LATTICE_NAMES,
     OBSERVATION_NAMES,
@@ -67,6 +68,8 @@ def check_tables(tables: Mapping[str, Any]) -> None:
                     _check_defect(f"{where} defects[{i}]", defect, crystal)
     if reference is not None:
         _check_reference(reference)
+                if table.dislocations is not None:
+                    check_dislocations(where, table.dislocations, table, crystal)
         if crystal is not None:
             _check_species(tables, crystal, reference)
         if reference.is_total and "dataset" not in tables:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
+from parmlip.config_dislocation_tables import DislocationInput
 from parmlip.config_entropy_tables import Entropy
 from parmlip.config_fit_tables import Fit, Surrogate
 from parmlip.config_rates_tables import Rates
@@ -149,6 +150,7 @@ class Simulation:
     cell: tuple[int, ...] = key(least=1, length=(1, 3), about="conventional cells along each cell vector")
     defects: tuple[Defect, ...] = ()
 
+    dislocations: DislocationInput | None = None  # `cell` then counts oriented cells along x, y, z
     @property
     def repeats(self) -> tuple[int, int, int]:
         """`cell` with ones for directions that are not given."""
@@ -199,6 +201,7 @@ class Training:
         about="triangular: rhombic cells 1 x 1, or 1 x sqrt(3) with two sites; `at` counts in them",
     )  # fmt: skip
     defects: tuple[Defect, ...] = ()
+    dislocations: DislocationInput | None = None
     samples: int = key(100, least=1)
     test_samples: int = key(25, least=0)
     rattle: Rattle = Rattle(amplitude=0.1, kind="julip")

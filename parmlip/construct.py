@@ -11,6 +11,7 @@ from parmlip.config import Crystal, Simulation, Study, Surrogate, Training
 from parmlip.config import Defect as DefectInput
 from parmlip.config_schema import show
 from parmlip.config_tables import KEYS_OF_KIND
+from parmlip.construct_dislocations import dislocated, oriented_lattice
 from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects
 from parmlip.crystal.lattices import ORTHORHOMBIC, Lattice, lattice_named
 from parmlip.crystal.supercell import Supercell, build_supercell, supercell_from_arrays
@@ -129,7 +130,10 @@ def supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, flo
         d = study.crystal.dimensions
         periodic = tuple(bool(p) for p in atoms.pbc)
         cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
-        return apply_defects(cell, _defects(table.defects, study.crystal))
+        return apply_defects_to_structure(cell, _defects(table.defects, study.crystal), table.repeats)
+    with_cores = dislocated(study, table, of)
+    if with_cores is not None:
+        return with_cores.supercell
     return apply_defects(perfect_supercell(study, table, of), _defects(table.defects, study.crystal))
 
 
@@ -141,6 +145,8 @@ def perfect_supercell(study: Study, table: Simulation | Training, of: tuple[Latt
 def cell_of(table: Simulation | Training, of: tuple[Lattice, float]) -> tuple[Lattice, float]:
     """The lattice in the cell that the table repeats."""
     orthorhombic = isinstance(table, Training) and table.shape == "orthorhombic"
+    if table.dislocations is not None:
+        return oriented_lattice(table, of)
     return (ORTHORHOMBIC[of[0].name], of[1]) if orthorhombic else of
 
 

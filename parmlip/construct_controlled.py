@@ -122,7 +122,8 @@ def domain_length(study: Study, table: Training, of: Crystal) -> float:
     """L of a training cell: the length of its shortest cell vector that moves, angstrom."""
     named, constant = cell_of(table, of)
     cell_cc = named.cell(constant) * np.array(table.repeats)[:, None]
-    return float(np.linalg.norm(cell_cc[: of[0].dimension], axis=1).min())
+    d = 2 if table.dislocations is not None else of[0].dimension  # along a line nothing is learnt
+    return float(np.linalg.norm(cell_cc[:d], axis=1).min())
 
 
 def domain_size(study: Study, of: Crystal) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from parmlip.config_dislocation_tables import DislocationInput
 from parmlip.config_rates_tables import Jump
 from parmlip.config_schema import key_name, plain, toml_value
 from parmlip.config_tables import LATTICE_SLOTS, TABLES, Defect
@@ -20,6 +21,8 @@ def key_reference() -> list[str]:
     lines += ["members of defects, { kind = ..., at = ... }: coordinates in units of the conventional cell vectors"]
     lines += [*_keys(Defect), "  named sites: " + "; ".join(_sites()), ""]
     lines += ["members of [rates] jumps, { from = ..., to = ... }: in the same coordinates", *_keys(Jump), ""]
+    lines += ["dislocations = { kind = ..., line = ..., plane = ..., burgers = ... } of [simulation], [[training]]"]
+    lines += [*_keys(DislocationInput), ""]
     lines += ['[sweep] "table.key" = [values]: the stages that depend on the key are done for every value']
     return [*lines, '        "table.key, table.key" = [[value, value], ...]: keys that go together, row by row']
 

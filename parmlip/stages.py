@@ -48,6 +48,7 @@ from parmlip.stages_balance import balanced_solution
 from parmlip.stages_bars import committee_fields
 from parmlip.stages_controlled import equilibria, law_of
 from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibrium
+from parmlip.stages_dislocations import build_fields, compared_cores, core_fields, start
 from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_match import matched
 from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
@@ -86,6 +87,7 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             apart = defect_distance(study, cell, of)
             fields["defect_distance"] = Field(apart, about="of the two nearest defects, nearest-neighbour distances")
     return fields
+        fields |= build_fields(study, of)
 
 
 def reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
@@ -111,11 +113,14 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         cell = construct.supercell(study, block, of)
         centre_ac = cell.positions_ac
         if block.relax:
-            centre_ac = on_root_alone(comm, f"relaxing {name}", relaxed_positions, study, law, cell, name)
+            centre_ac = on_root_alone(comm, f"relaxing {name}", relaxed_positions, study, law, cell, name, start_ad)
         rattle = (block.rattle.amplitude, block.rattle.kind)
         training += sample(cell, centre_ac, block.samples, *rattle, name=name, seed=seed, index=(number, 0))
         test += sample(
             cell, centre_ac, block.test_samples, *rattle, name=name, seed=seed, index=(number, 1), with_reference=False
+        start_ad = start(study, results, block, of)  # with dislocations the lattice is not where they begin
+        if start_ad is not None:
+            centre_ac = centre_ac + start_ad
         )
     if study.fit.homogeneous and of is not None:
         first = study.training[0]
@@ -268,15 +273,20 @@ def match(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 
 def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The reference's equilibrium in the simulation cell."""
-    law = construct.any_law(study)
+    law, of = construct.any_law(study), crystal_of(study, results)
+    start_ad = start(study, results, study.simulation, of)
     if isinstance(law, CachedLaw):
-        return equilibrium_of_total(study, law, crystal_of(study, results), comm)
-    return relaxed_equilibrium(study, results, comm, law, "reference", None)
+        fields = equilibrium_of_total(study, law, of, comm, start_ad)
+        return {**fields, **core_fields(study, results, of, fields["displacement"].value, "reference")}
+    return relaxed_equilibrium(study, results, comm, law, "reference", start_ad)
 
 
 def relax_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's equilibrium, sought from the reference's where that is known: the same basin is wanted."""
-    start_ad = results.read("relax_reference", "displacement") if "reference" in study.relax.laws else None
+    if "reference" in study.relax.laws:
+        start_ad = results.read("relax_reference", "displacement")
+    else:
+        start_ad = start(study, results, study.simulation, crystal_of(study, results))
     return relaxed_equilibrium(study, results, comm, _surrogate(study, results), "surrogate", start_ad)
 
 
@@ -310,7 +320,7 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         fields["formation_energy_reference"] = Field(formation[0], "eV")
         fields["formation_energy_surrogate"] = Field(formation[1], "eV")
         fields["formation_energy_error"] = Field(abs(formation[0] - formation[1]), "eV")
-    if not geometry.same_basin:
+    if not fields["same_basin"].value:
         logger.warning("the surrogate relaxed into another basin: its errors are not those of this one")
     logger.info("geometry error %.3e A, energy error %.3e eV", geometry.error, fields["energy_error"].value)
     return fields
@@ -321,6 +331,9 @@ def advise(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     of = crystal_of(study, results)
     assert of is not None  # the input was checked
     return advised(study, results, of, comm)
+    fields |= compared_cores(study, results, of, pairs, u_ref - u_sur, comm)
+    if "same_cores" in fields:
+        fields["same_basin"] = Field(bool(geometry.same_basin and fields["same_cores"].value))
 
 
 def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:

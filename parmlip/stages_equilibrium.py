@@ -22,6 +22,7 @@ from parmlip.mechanics.stability import stability
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 from parmlip.stages_bars import equilibrium_bars
+from parmlip.stages_dislocations import core_fields
 from parmlip.stages_errors import residual_fields
 from parmlip.units import GPA_PER_EV_A3
 
@@ -98,6 +99,7 @@ def relaxed_equilibrium(
         fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
         fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")
         logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
+    fields |= core_fields(study, results, of, fields["displacement"].value, which)
     if which == "surrogate" and modes.stable:  # about another state the response means nothing
         fields |= equilibrium_bars(study, results, energy, found.u_nd, green, of)
         fields |= residual_fields(study, energy, found.u_nd, green)

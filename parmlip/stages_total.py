@@ -47,11 +47,13 @@ def labels(
     return labelled_by_total(law, configurations, comm=comm, what=what, ranks_per_group=size)
 
 
-def relaxed_positions(study: Study, law: SiteLaw | CachedLaw, cell: Supercell, name: str) -> NDArray[np.float64]:
+def relaxed_positions(
+    study: Study, law: SiteLaw | CachedLaw, cell: Supercell, name: str, start_ad: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Equilibrium of a training cell; one rank's work, so that it does not depend on how many there are."""
     alone = MPI.COMM_SELF
     energy = TotalEnergy(law, cell, comm=alone) if isinstance(law, CachedLaw) else Energy(law, cell, comm=alone)
-    start = np.zeros((cell.n_sites, cell.dimension))
+    start = np.zeros((cell.n_sites, cell.dimension)) if start_ad is None else start_ad
     positions_ac = cell.positions_ac.copy()
     positions_ac[:, : cell.dimension] += relax(energy, start, study.relax, what=f"training cell {name}").u_nd
     return positions_ac
@@ -70,17 +72,24 @@ def bulk_of_total(study: Study, law: CachedLaw, of: tuple[Lattice, float], comm:
     return fields
 
 
-def equilibrium_of_total(study: Study, law: CachedLaw, of: tuple[Lattice, float] | None, comm: MPI.Comm) -> Fields:
+def equilibrium_of_total(
+    study: Study,
+    law: CachedLaw,
+    of: tuple[Lattice, float] | None,
+    comm: MPI.Comm,
+    start_ad: NDArray[np.float64] | None = None,
+) -> Fields:
     """Relax the simulation cell by L-BFGS and say what was found; stability is not known without Hessians.
 
     Collective on ``comm``. One rank's work: kept results are found again, to the bit, on any number of ranks.
     """
     cell = construct.supercell(study, study.simulation, of)
-    start_nd = np.zeros((cell.n_sites, cell.dimension))
+    unmoved_nd = np.zeros((cell.n_sites, cell.dimension))
+    start_nd = unmoved_nd if start_ad is None else start_ad
 
     def work() -> tuple[Equilibrium, float]:
         energy = TotalEnergy(law, cell, comm=MPI.COMM_SELF)
-        return relax(energy, start_nd, study.relax, what="reference equilibrium"), energy.total(start_nd)
+        return relax(energy, start_nd, study.relax, what="reference equilibrium"), energy.total(unmoved_nd)
 
     found, unrelaxed = on_root_alone(comm, "relaxing the simulation cell", work)
     logger.info("the reference gives no Hessians: whether its state is a minimum is not checked")

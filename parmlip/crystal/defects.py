@@ -196,7 +196,7 @@ def nearest_distance(lattice: Lattice) -> float:
     """Distance of nearest neighbours in units of the lattice constant."""
     if lattice.name == "hcp":
         return min(1.0, sqrt(1.0 / 3.0 + 0.25 * lattice.cell_cc[2, 2] ** 2))
-    return _NEAREST.get(lattice.name, 1.0)
+    return _NEAREST.get(lattice.name.removesuffix(" oriented"), 1.0)
 
 
 def lattice_site(grid: Grid, at: ArrayLike, what: str) -> int:

@@ -68,6 +68,12 @@ class DislocatedCell:
         assert grid is not None
         return lattice_positions(grid, grid.number_a)
 
+    def distances(self) -> RealArray:
+        """Of every site to the nearest core, in the plane, (n_sites,), angstrom."""
+        x_ac = self.lattice_positions_ac[:, :2]
+        from_cores = [nearest_images(x_ac - np.array(c.position), self.vectors_kc) for c in self.cores]
+        return np.asarray(np.min(np.linalg.norm(from_cores, axis=2), axis=0))
+
     def array(self, stiffness_vv: RealArray) -> PeriodicArray:
         """The field of the cores in a solid of the given relaxed stiffness (6, 6) in the crystal's frame."""
         solution = stroh(rotated(full_tensor(stiffness_vv), self.orientation.axes_cc))
@@ -171,6 +177,15 @@ def closest_cores(cores: tuple[Core, ...], vectors_kc: RealArray) -> float:
     at_nc = np.array([core.position for core in cores])
     distance = np.linalg.norm(at_nc[:, None, None] - at_nc[None, :, None] + shifts, axis=-1)
     return float(distance[distance > 1e-9].min())
+
+
+def nearest_images(off_ac: RealArray, vectors_kc: RealArray) -> RealArray:
+    """Vectors (n, 2) in the plane, each replaced by the shortest that periods make of it."""
+    off_ac = off_ac - np.rint(off_ac @ np.linalg.inv(vectors_kc)) @ vectors_kc
+    shifts = np.array([[i, j] for i in (-1, 0, 1) for j in (-1, 0, 1)]) @ vectors_kc
+    images = off_ac[:, None] + shifts
+    best = np.linalg.norm(images, axis=2).argmin(axis=1)
+    return np.asarray(images[np.arange(len(off_ac)), best])
 
 
 def _tilted(made: DislocatedCell) -> DislocatedCell:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from ase import Atoms
 
 from parmlip.io.atoms import labelled
 from parmlip.io.hdf5 import ResultFile
+
+
+# Beside positions and forces, where a stage has them: fingerprints of dislocations.
+_SITE_FIELDS: Final = ("coordination", "nye")
 
 
 def relaxed_structures(path: Path) -> dict[str, Atoms]:
@@ -35,6 +40,9 @@ def relaxed_structures(path: Path) -> dict[str, Atoms]:
             pbc=file.read("build", "periodic", at),
         )
         atoms.set_array("displacement", u_ac)
+        for field in _SITE_FIELDS:
+            if field in file.names(name, point):
+                atoms.set_array(field, np.asarray(file.read(name, field, point)))
         where = "" if point is None else f"_{point}"
         found[name.removeprefix("relax_") + where] = labelled(atoms, float(file.read(name, "energy", point)), f_ac)
     return found

@@ -1,0 +1,62 @@
+"""The key `dislocations` of [simulation] and [[training]]: what is put in, with every default, and its checks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from parmlip.config_schema import key, show
+from parmlip.errors import ConfigError
+
+_LATTICES = ("bcc", "fcc", "sc", "diamond", "b2", "hcp")
+
+
+@dataclass(frozen=True)
+class DislocationInput:
+    """Straight dislocations along one line; `cell` then counts oriented cells along x, y, z (z the line)."""
+
+    kind: str = key(
+        choices=("quadrupole", "dipole", "given"),
+        about="quadrupole: orthogonal cell, four cores; dipole: two in a sheared, tilted cell; given: those of cores",
+    )
+    line: tuple[int, ...] = key(length=(3, 3), about="direction [u, v, w] of the line")
+    plane: tuple[int, ...] = key(length=(3, 3), about="Miller indices of the glide plane, which holds the line")
+    burgers: tuple[float, ...] = key(length=(3, 3), about="in conventional cell vectors, such as [0.5, 0.5, 0.5]")
+    core: str | tuple[float, ...] = key(
+        "auto", choices=("auto", "easy", "hard"), length=(2, 2),
+        about="place of +b in the oriented cell; or [x, y] in lattice constants; easy, hard: screws in bcc",
+    )  # fmt: skip
+    core_minus: tuple[float, ...] | None = key(None, length=(2, 2), about="place of -b, if not that of +b")
+    cores: tuple[tuple[float, ...], ...] = key((), about="given: [x, y, factor of burgers], x, y in oriented cells")
+    polarity: float = key(
+        0.0, least=-0.5, most=0.5, about="start: shift of the three columns at every core, in Burgers vectors"
+    )
+    elastic_constants: dict[str, float] | None = key(
+        None, about="of the start: { C11 = , C12 = , C44 = } in GPa, cubic; by default those of the law"
+    )
+    noise: float = key(0.0, least=0.0, most=0.5, about="start: random displacements up to this, angstrom")
+
+
+def check_dislocations(where: str, given: DislocationInput, table: Any, crystal: Any) -> None:
+    """Raise `ConfigError` for values that are right one by one but not together."""
+    where = f"{where} dislocations"
+    if crystal.lattice not in _LATTICES:
+        raise ConfigError(f"{where}: need [crystal] lattice, one of {', '.join(_LATTICES)}")
+    if table.defects:
+        raise ConfigError(f"{where}: cannot stand beside 'defects' in one cell")
+    if getattr(table, "shape", "conventional") != "conventional":
+        raise ConfigError(f"{where}: choose the cell; remove shape = {show(table.shape)}")
+    if (given.kind == "given") != bool(given.cores):
+        raise ConfigError(f'{where} cores: are for kind = "given", which needs them')
+    if given.kind == "given" and (given.core != "auto" or given.core_minus is not None):
+        raise ConfigError(f'{where} core: is not for kind = "given"')
+    if given.core_minus is not None and isinstance(given.core, str):
+        raise ConfigError(f"{where} core_minus: needs core = [x, y]")
+    constants = given.elastic_constants
+    if constants is not None and (set(constants) != {"C11", "C12", "C44"} or crystal.lattice == "hcp"):
+        raise ConfigError(
+            f"{where} elastic_constants = {show(constants)}: must have C11, C12 and C44 of a cubic crystal"
+        )
+    for i, core in enumerate(given.cores):
+        if len(core) != 3:
+            raise ConfigError(f"{where} cores[{i}] = {show(core)}: must be [x, y, factor of burgers]")

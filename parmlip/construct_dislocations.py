@@ -1,0 +1,56 @@
+"""What the key `dislocations` of a table stands for."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.config import Simulation, Study, Training
+from parmlip.crystal.dislocations import DislocatedCell, Dislocations, build_dislocations
+from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.oriented import oriented
+from parmlip.units import GPA_PER_EV_A3
+
+Crystal = tuple[Lattice, float]
+Triple = tuple[float, float, float]
+Indices = tuple[int, int, int]
+
+
+def dislocated(study: Study, table: Simulation | Training, of: Crystal) -> DislocatedCell | None:
+    """The cell with its cores; None if the table asks for no dislocations."""
+    if table.dislocations is None:
+        return None
+    return build_dislocations(*of, table.repeats, study.crystal.species, asked(study, table))
+
+
+def oriented_lattice(table: Simulation | Training, of: Crystal) -> Crystal:
+    """The lattice in the orthogonal cell that `cell` of such a table repeats."""
+    given = table.dislocations
+    assert given is not None
+    return oriented(of[0], given.line, given.plane).lattice, of[1]
+
+
+def given_stiffness(table: Simulation | Training) -> NDArray[np.float64] | None:
+    """Stiffness (6, 6), eV / angstrom^3, of the constants that the table gives; None if it gives none."""
+    given = table.dislocations
+    if given is None or given.elastic_constants is None:
+        return None
+    c = given.elastic_constants
+    stiffness_vv = np.zeros((6, 6))
+    stiffness_vv[:3, :3] = c["C12"]
+    stiffness_vv[range(6), range(6)] = [c["C11"]] * 3 + [c["C44"]] * 3
+    return stiffness_vv / GPA_PER_EV_A3
+
+
+def asked(study: Study, table: Simulation | Training) -> Dislocations:
+    """The key in the builder's words."""
+    given = table.dislocations
+    assert given is not None
+    pair = cast(tuple[float, float] | None, given.core_minus)
+    return Dislocations(
+        given.kind, cast(Indices, given.line), cast(Indices, given.plane), cast(Triple, given.burgers),
+        cast(str | tuple[float, float], given.core), pair, cast(tuple[Triple, ...], given.cores), given.polarity,
+        given.noise, study.run.seed,
+    )  # fmt: skip

@@ -1,0 +1,157 @@
+"""Dislocations in the stages: starts of relaxations, what became of the cores, how two equilibria differ at them."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from parmlip.analysis.dislocation_cores import CoreState, core_state
+from parmlip.analysis.errors import core_and_far
+from parmlip.config import Simulation, Study, Training
+from parmlip.construct_controlled import domain_length
+from parmlip.construct_dislocations import dislocated, given_stiffness
+from parmlip.crystal.dislocations import DislocatedCell
+from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.neighbours import Pairs
+from parmlip.errors import ConfigError
+from parmlip.io.hdf5 import Field
+from parmlip.io.results import Results
+from parmlip.parallel.comm import on_root
+from parmlip.units import GPA_PER_EV_A3
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, Field]
+RealArray = NDArray[np.float64]
+Crystal = tuple[Lattice, float]
+
+# Cores of one basin are no farther apart than this part of the Burgers vector, and have polarities of one sign.
+_SAME_CORE = 0.5
+_POLAR = 0.05  # Burgers vectors: less is no polarity
+_CONTENT = 0.5  # of the Burgers vector: what is left near a core that has stayed
+
+
+def build_fields(study: Study, of: Crystal | None) -> Fields:
+    """Cores as asked for. Local."""
+    made = None if of is None else dislocated(study, study.simulation, of)
+    if made is None or of is None:
+        return {}
+    logger.info(
+        "%d dislocations, Burgers vector (%s) A along x, y, z, cores %.2f A apart",
+        len(made.cores), ", ".join(f"{b:.4f}" for b in made.cores[0].burgers), made.separation,
+    )  # fmt: skip
+    return {
+        "core_positions": Field(np.array([c.position for c in made.cores]), "A", "x, y before the tilt"),
+        "core_burgers": Field(np.array([c.burgers for c in made.cores]), "A", "along x, y, z"),
+        "core_separation": Field(made.separation, "A", "L_D, least distance of two cores, images included"),
+        "axes": Field(made.orientation.axes_cc, "", "rows are x, y, z in the crystal's frame"),
+    }
+
+
+def stiffness(study: Study, results: Results, table: Simulation | Training) -> RealArray:
+    """Relaxed stiffness (6, 6), eV / angstrom^3, that predictors take: given, or the reference's, or the surrogate's.
+
+    Collective.
+    """
+    given = given_stiffness(table)
+    if given is not None:
+        return given
+    for step in ("reference", "train"):
+        if "elastic_constants" in results.names(step):
+            return np.asarray(results.read(step, "elastic_constants")) / GPA_PER_EV_A3
+    raise ConfigError(
+        "dislocations elastic_constants: the law gives none; write { C11 = , C12 = , C44 = } in GPa, or take a law "
+        "with site energies"
+    )
+
+
+def start(study: Study, results: Results, table: Simulation | Training, of: Crystal | None) -> RealArray | None:
+    """The predictor (n_sites, 3), angstrom; None without dislocations. Collective on ``results.comm``."""
+    if table.dislocations is None or of is None:
+        return None
+    c_vv = stiffness(study, results, table)
+
+    def predicted() -> RealArray:
+        made = dislocated(study, table, of)
+        assert made is not None
+        return made.predictor(c_vv)
+
+    return on_root(results.comm, "dislocations", predicted)
+
+
+def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealArray | None, which: str) -> Fields:
+    """What became of the cores; `u_ad` of all sites counts on rank 0. Collective on ``results.comm``."""
+    if study.simulation.dislocations is None or of is None:
+        return {}
+    c_vv = stiffness(study, results, study.simulation)
+
+    def work() -> tuple[DislocatedCell, CoreState]:
+        made = dislocated(study, study.simulation, of)
+        assert made is not None
+        assert u_ad is not None
+        return made, core_state(made, c_vv, u_ad)
+
+    made, found = on_root(results.comm, "fingerprints of cores", work)
+    intended = np.array([c.burgers for c in made.cores])
+    content_n = np.sum(found.burgers_nc * intended, axis=1) / np.sum(intended**2, axis=1)
+    shift_n = np.linalg.norm(found.position_nc - np.array([c.position for c in made.cores]), axis=1)
+    for n in range(len(made.cores)):
+        logger.info(
+            "%s core %d at (%.3f, %.3f) A: moved %.3f A, content %.3f b, spread %.2f A, polarity %+.3f b",
+            which, n, *found.position_nc[n], shift_n[n], content_n[n], found.spread_n[n], found.polarity_n[n],
+        )  # fmt: skip
+    gone = np.flatnonzero(np.abs(content_n - 1.0) > _CONTENT)
+    if len(gone):
+        logger.warning("%s: core %s has gone from its place or annihilated", which, ", ".join(str(n) for n in gone))
+    if found.n_miscoordinated:
+        logger.info("%d sites have not %d neighbours", found.n_miscoordinated, found.perfect)
+    return {
+        "core_position": Field(found.position_nc, "A", "centres of the Burgers vector's density, reference lattice"),
+        "core_shift": Field(shift_n, "A", "from where they were put"),
+        "core_burgers": Field(found.burgers_nc, "A", "content within half of the cores' separation"),
+        "core_spread": Field(found.spread_n, "A", "root mean square radius of the density"),
+        "polarity": Field(found.polarity_n, "", "shift of the three columns at the intended core, Burgers vectors"),
+        "cores_present": Field(not len(gone)),
+        "n_miscoordinated": Field(found.n_miscoordinated),
+        "coordination": Field(found.coordination_a),
+        "nye": Field(found.nye_ac, "1/A", "Nye's tensor alpha_zx, alpha_zy, alpha_zz by site"),
+    }
+
+
+def compared_cores(
+    study: Study, results: Results, of: Crystal | None, pairs: Pairs, difference_ad: RealArray, comm: MPI.Comm
+) -> Fields:
+    """Shifts of the surrogate's cores against the reference's; the geometry error near cores and far from them.
+
+    Near is within half of the smallest training cell's length (else of the cores' separation). Collective on ``comm``.
+    """
+    made = None if of is None else dislocated(study, study.simulation, of)
+    if made is None or of is None:
+        return {}
+    at = [np.asarray(results.read(f"relax_{law}", "core_position")) for law in ("reference", "surrogate")]
+    polarity = [np.asarray(results.read(f"relax_{law}", "polarity")) for law in ("reference", "surrogate")]
+    shift_n = np.linalg.norm(at[1] - at[0], axis=1)
+    size = float(np.linalg.norm(made.cores[0].burgers))
+    polar = np.maximum(*np.abs(polarity)) > _POLAR
+    flipped = polar & (np.abs(polarity[1] - polarity[0]) > _POLAR + 0.5 * np.abs(polarity[0]))
+    radius = 0.5 * made.separation
+    if "training" in study.tables:
+        radius = 0.5 * min(domain_length(study, table, of) for table in study.training)
+    distance_a = made.distances()
+    core, far = core_and_far(pairs, difference_ad, distance_a <= radius, comm=comm)
+    same = bool((shift_n < _SAME_CORE * size).all() and not flipped.any())
+    if not same:
+        logger.warning("cores moved by up to %.3f A, %d changed polarity", shift_n.max(), np.count_nonzero(flipped))
+    return {
+        "core_shift": Field(shift_n, "A", "of the surrogate's cores against the reference's"),
+        "max_core_shift": Field(float(shift_n.max()), "A"),
+        "polarities_changed": Field(int(np.count_nonzero(flipped))),
+        "same_cores": Field(same),
+        "distance": Field(distance_a, "A", "of each site to the nearest core"),
+        "core_radius": Field(radius, "A"),
+        "geometry_error_core": Field(core, "A", "of the sites within it of a core"),
+        "geometry_error_far": Field(far, "A", "of all others"),
+    }

@@ -1,0 +1,98 @@
+"""Fingerprints of cores of relaxed and of displaced cells."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from parmlip.analysis.dislocation_cores import core_state
+from parmlip.config import Relax
+from parmlip.crystal.dislocations import Dislocations, build_dislocations
+from parmlip.crystal.lattices import lattice_named
+from parmlip.mechanics.bulk import bulk_properties
+from parmlip.mechanics.energy import Energy
+from parmlip.mechanics.relax import relax
+from parmlip.potentials import bond_order, eam
+
+SCREW = Dislocations("quadrupole", (1, 1, 1), (-1, 1, 0), (0.5, 0.5, 0.5), polarity=0.107)
+EDGE = Dislocations("quadrupole", (1, -1, 0), (0, 0, 1), (0.5, 0.5, 0.0))
+
+
+@pytest.fixture(scope="module")
+def tungsten():
+    law = eam.builtin("W-Zhou", (5.0, 6.0))
+    return law, bulk_properties(law, lattice_named("bcc"), ("W",))
+
+
+@pytest.fixture(scope="module")
+def silicon():
+    law = bond_order.builtin("Si-PPM2017", "lammps")
+    return law, bulk_properties(law, lattice_named("diamond"), ("Si",))
+
+
+def relaxed(law, bulk, asked, repeats, species):
+    """Cell, displacement, energy against the perfect crystal, iterations."""
+    made = build_dislocations(bulk.lattice, bulk.lattice_constant, repeats, species, asked)
+    energy = Energy(law, made.supercell, comm=MPI.COMM_SELF)
+    settings = Relax(method="lbfgs", force_tolerance=1e-6)
+    found = relax(energy, made.predictor(bulk.relaxed_vv), settings)
+    total = energy.total(np.zeros_like(found.u_nd)) - made.supercell.n_sites * bulk.energy_per_site + found.energy
+    return made, found.u_nd, total, found.iterations
+
+
+@pytest.mark.parametrize(
+    ("repeats", "energy"), [((4, 4, 1), 6.290624), ((6, 5, 1), 7.356690), ((8, 7, 1), 8.366177), ((12, 10, 1), 9.59881)]
+)
+def test_tilted_dipoles_of_tungsten_have_the_prototypes_energies(tungsten, repeats, energy):
+    _, _, total, _ = relaxed(*tungsten, replace(SCREW, kind="dipole"), repeats, ("W",))
+    assert total == pytest.approx(energy, abs=2e-6)
+
+
+def test_a_quadrupole_of_tungsten_has_the_prototypes_energy_and_its_cores_stay_polarised(tungsten):
+    made, u, total, iterations = relaxed(*tungsten, SCREW, (12, 21, 1), ("W",))
+    assert total == pytest.approx(19.3574, abs=5e-5)
+    assert iterations <= 15
+    state = core_state(made, tungsten[1].relaxed_vv, u)
+    np.testing.assert_allclose(state.position_nc, [c.position for c in made.cores], atol=0.05)
+    contents = [state.burgers_nc[n] @ c.burgers / np.dot(c.burgers, c.burgers) for n, c in enumerate(made.cores)]
+    np.testing.assert_allclose(contents, 1.0, atol=0.1)
+    np.testing.assert_allclose(state.polarity_n, 0.104, atol=0.002)
+    assert (state.spread_n < 2.5).all()
+
+
+def test_the_start_decides_the_polarity(tungsten):
+    made, u, _, _ = relaxed(*tungsten, replace(SCREW, polarity=-0.107), (12, 15, 1), ("W",))
+    assert (core_state(made, tungsten[1].relaxed_vv, u).polarity_n < -0.1).all()
+
+
+def test_quadrupoles_of_silicon_edges_are_fourfold_with_the_prototypes_energy(silicon):
+    made, u, total, _ = relaxed(*silicon, EDGE, (28, 20, 1), ("Si",))
+    assert total == pytest.approx(28.383202, abs=1e-5)
+    state = core_state(made, silicon[1].relaxed_vv, u)
+    assert state.perfect == 4
+    assert state.n_miscoordinated == 0
+    assert np.abs(state.position_nc - [c.position for c in made.cores]).max() < 0.5 * 3.84
+
+
+def test_a_core_that_has_glided_is_seen_at_its_new_place(tungsten):
+    _, bulk = tungsten
+    made = build_dislocations(bulk.lattice, bulk.lattice_constant, (12, 21, 1), ("W",), SCREW)
+    width, height = np.diag(made.orientation.lattice.cell_cc)[:2] * bulk.lattice_constant
+    moved = tuple((c.position[0] / width, c.position[1] / height, np.sign(c.burgers[2])) for c in made.cores)
+    moved = ((moved[0][0] + 1.0, *moved[0][1:]), *moved[1:])
+    other = build_dislocations(
+        bulk.lattice, bulk.lattice_constant, (12, 21, 1), ("W",), replace(SCREW, kind="given", core="auto", cores=moved)
+    )
+    state = core_state(made, bulk.relaxed_vv, other.predictor(bulk.relaxed_vv))
+    shift = state.position_nc - [c.position for c in made.cores]
+    assert shift[0] == pytest.approx([width, 0.0], abs=0.3)
+    assert np.abs(shift[1:]).max() < 0.3
+
+
+def test_the_perfect_crystal_has_no_burgers_vector(tungsten):
+    _, bulk = tungsten
+    made = build_dislocations(bulk.lattice, bulk.lattice_constant, (8, 12, 1), ("W",), SCREW)
+    state = core_state(made, bulk.relaxed_vv, np.zeros((made.supercell.n_sites, 3)))
+    assert np.abs(state.nye_ac).max() < 1e-12
+    assert state.n_miscoordinated == 0
