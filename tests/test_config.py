@@ -309,6 +309,9 @@ def test_built_in_parameter_sets_have_the_species_that_the_input_promises(name):
         ({"parameters": "W-EAM4", "exponent": "published"}, 'exponent: is for kind = "bond_order", not "eam"'),
         ({"parameters": "W-EAM4", "interpolation": "cubic"}, "is for the tables of a 'file'; \"W-EAM4\" has formulas"),
         ({"kind": "ace", "interpolation": "cubic"}, 'interpolation = "cubic": is for kind = "eam", not "ace"'),
+        ({"kind": "stillinger_weber", "parameters": "Si-SW", "core": "zbl"}, 'core = "zbl": is for kind = "eam"'),
+        ({"parameters": "W-Zhou", "core": "zbl"}, 'core = "zbl": is for parameters = "W-EAM4"; "W-Zhou" needs none'),
+        ({"file": "x.eam.alloy", "core": "zbl"}, "is for parameters = \"W-EAM4\"; tables of a 'file' have their own"),
     ],
 )
 def test_keys_of_one_kind_of_reference_are_refused_with_another(keys, message):

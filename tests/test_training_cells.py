@@ -91,6 +91,14 @@ def test_homogeneous_cells_have_the_shape_of_the_first_domain(tmp_path):
     assert file.read("train", "domain_size") == pytest.approx(3.0)
 
 
+def test_perfect_cells_for_laws_of_whole_structures_have_the_sites_of_the_first_training_cell():
+    study, _ = first()
+    repeats = construct.affordable_repeats(study)
+    assert np.prod(repeats) * len(OF[0].basis_bc) == construct.perfect_supercell(study, study.training[0], OF).n_sites
+    conventional = loads(INPUT.format(output="x.h5").replace("orthorhombic", "conventional"))
+    assert construct.affordable_repeats(conventional) == (3, 2, 1)
+
+
 @pytest.mark.parametrize(
     ("at", "distance"),
     [([[1, 1], [4, 1]], 3.0), ([[1, 1], [1, 4]], 3.0), ([[0, 0], [5, 0]], 1.0), ([[1, 1], [3, 3], [1, 3]], 2.0),

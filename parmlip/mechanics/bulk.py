@@ -167,8 +167,9 @@ def relaxed_lattice(
 ) -> tuple[Lattice, float]:
     """The lattice constant at which the crystal's stress vanishes, to 1e-12 relative.
 
-    The lowest minimum among nearest-neighbour distances between the law's `closest` (at least 1 A) and its cutoff, or
-    the one nearest to `guess` (angstrom) within 25 %. The lattice is returned too because hcp's c/a changes.
+    The lowest minimum among nearest-neighbour distances between the law's `closest` (at least 1 A, or half of a cutoff
+    below 2 A) and its cutoff, or the one nearest to `guess` (angstrom) within 25 %. The lattice is returned too because
+    hcp's c/a changes.
 
     Raises
     ------
@@ -182,13 +183,15 @@ def relaxed_lattice(
 
     if guess is None:
         nearest = nearest_distance(lattice)
-        low, high = max(law.closest * (1.0 + 1e-9), 1.0) / nearest, 0.999 * law.cutoff / nearest
+        least = max(law.closest * (1.0 + 1e-9), min(1.0, 0.5 * law.cutoff))
+        low, high = least / nearest, 0.999 * law.cutoff / nearest
     else:
         low, high = 0.75 * guess, 1.25 * guess
     bracket = _bracket(lambda log_a: UnitCell(law, lattice, float(np.exp(log_a)), species), low, high, guess)
     if bracket is None:
         raise ConvergenceError(
-            f"{lattice.name} {' '.join(species)} has no stress-free lattice constant between {low:.4f} and {high:.4f} A"
+            f"{lattice.name} {' '.join(species)} has no stress-free lattice constant between {low:.4f} and {high:.4f} "
+            "A; with this law give [crystal] lattice_constant as a number, or another lattice"
         )
     lattice_constant = float(np.exp(brentq(pull, *bracket, xtol=1e-14, rtol=1e-14)))
     if lattice.name == "hcp":

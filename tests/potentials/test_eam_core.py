@@ -5,6 +5,8 @@ import pytest
 from ase.data import atomic_numbers
 from mpi4py import MPI
 
+from parmlip.config import loads
+from parmlip.construct import reference_law
 from parmlip.crystal.lattices import LATTICES
 from parmlip.crystal.supercell import supercell_from_arrays
 from parmlip.errors import ConfigError, GeometryError
@@ -92,6 +94,16 @@ def test_a_taper_may_come_before_or_after_the_core():
     cell = crystal(before, BCC, 3.14, rattle=0.3)
     assert np.linalg.norm(cell.environments().r_pc, axis=1).min() < 2.06
     assert np.array_equal(before.site_energies(cell.environments()), after.site_energies(cell.environments()))
+
+
+def test_the_input_file_asks_for_the_core():
+    text = '[run]\nstages = ["build"]\n[crystal]\nlattice = "bcc"\nspecies = ["W"]\n[simulation]\ncell = [2, 2, 2]\n'
+    text += '[reference]\nparameters = "W-EAM4"\n'
+    r_k = np.array([0.8, 1.5, 2.5])
+    for core, law in (("none", LAW), ("zbl", CORE)):
+        found = reference_law(loads(text + f'core = "{core}"\n'))
+        assert found.closest == law.closest
+        assert np.array_equal(radial(found, 0, 0, r_k), radial(law, 0, 0, r_k))
 
 
 def test_laws_without_a_shortest_distance_refuse_a_core():

@@ -6,7 +6,8 @@ from mpi4py import MPI
 
 from parmlip.crystal.lattices import LATTICES
 from parmlip.crystal.supercell import build_supercell
-from parmlip.errors import ConfigError
+from parmlip.errors import ConfigError, ConvergenceError
+from parmlip.mechanics.bulk import relaxed_lattice
 from parmlip.mechanics.energy import Energy
 from parmlip.potentials.base import complex_step
 from parmlip.potentials.toy import builtin, toy
@@ -99,3 +100,10 @@ def test_differences_of_energy_and_forces_have_order_two_and_those_of_the_hessia
     third = hessian_v(1e-20j).imag / 1e-20
     np.testing.assert_allclose((hessian_v(1e-2) - hessian_v(-1e-2)) / 2e-2, third, rtol=0, atol=1e-11)
     assert np.abs(third).max() > 1.0
+
+
+def test_chain_and_square_relax_to_the_spacing_and_another_lattice_is_refused_with_what_to_write():
+    for name, lattice in (("chain-toy", "chain"), ("square-toy", "square")):
+        assert relaxed_lattice(builtin(name), LATTICES[lattice], ("H",))[1] == pytest.approx(1.0, rel=1e-12)
+    with pytest.raises(ConvergenceError, match=r"triangular H has no stress-free .* give \[crystal\] lattice_constant"):
+        relaxed_lattice(builtin("square-toy"), LATTICES["triangular"], ("H",))
