@@ -8,12 +8,20 @@ from dataclasses import replace
 from mpi4py import MPI
 
 from parmlip import construct
-from parmlip.config import Study, Surrogate
+from parmlip.config import Study, Surrogate, Training
+from parmlip.config_fit_tables import LATTICE_NAMES
+from parmlip.crystal.lattices import Lattice
 from parmlip.fit.dataset_files import counts_by_type, counts_table, nearest_distance, species_of
+from parmlip.fit.lattice_design import Observations
+from parmlip.fit.lattice_observations import lattice_observations
+from parmlip.fit.patches import Crystal as PerfectCrystal
+from parmlip.fit.total_lattice import periodic_observations
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.mechanics.energy import MARGIN
 from parmlip.mechanics.memory import bytes_per_site, pairs_per_site
 from parmlip.potentials.external import AseLaw
+
+Crystal = tuple[Lattice, float]
 
 
 def estimate(study: Study, n_ranks: int) -> list[str]:
@@ -62,21 +70,54 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
                 f"WARNING: the relaxation needs {needed / 1e9:.0f} GB in all; this machine has {memory / 1e9:.0f} GB"
             )
     if "training" in study.tables and study.surrogate.kind == "ace":
-        sizes = [construct.supercell(study, t, of).n_sites for t in study.training]
-        samples = [t.samples + 1 for t in study.training]
-        if of is not None:
-            sizes.append(construct.perfect_supercell(study, study.training[0], of).n_sites)
-            samples.append(study.fit.homogeneous)
-        d, weights = study.crystal.dimensions, study.fit.weights
-        rows = sum(
-            n * ((weights.energy > 0.0) + (weights.force > 0.0) * d * size + (weights.virial > 0.0) * d * (d + 1) // 2)
-            for n, size in zip(samples, sizes, strict=True)
-        )
+        of_lattice: dict[
+            tuple[tuple[str, ...], float, float], int
+        ] = {}  # symmetry takes its time, points have the same
+        radius = 0.0  # of the longest basis: labels are made once for all
+        if not isinstance(law, CachedLaw):
+            reaches = [s.surrogate.reach for s in (study, *(point.study for point in study.points()))]
+            radius = max(law.cutoff, *reaches) * (1.0 + 1e-9)
         for point in study.points() or (None,):
             of_point = study if point is None else point.study
             n_basis = construct.ace_basis(of_point.surrogate, construct.species_of_tables(of_point), of).n_basis
+            rows = _rows_of_cells(of_point, of)
+            names = tuple(name for name in of_point.fit.observed if name in LATTICE_NAMES)
+            if names and of is not None:
+                key = names, of_point.fit.decay
+                if key not in of_lattice:
+                    of_lattice[key] = _rows_of_lattice(of_point, names, radius, of)
+                rows += of_lattice[key]
             lines.append(f"fit: {rows} rows, {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
     return lines
+
+
+def _rows_of_cells(study: Study, of: Crystal | None) -> int:
+    """Rows of energies, forces, virials and Hessians of all training configurations."""
+    d, observed, rows = study.crystal.dimensions, study.fit.observed, 0
+    cells = [(construct.supercell(study, t, of).n_sites, t.samples + 1, _vectors(t, d)) for t in study.training]
+    if of is not None and study.fit.homogeneous:
+        perfect = construct.perfect_supercell(study, study.training[0], of)
+        cells.append((perfect.n_sites, study.fit.homogeneous, 0))
+    for size, n, vectors in cells:
+        of_one = {"energy": 1, "force": d * size, "virial": d * (d + 1) // 2, "hessian": vectors * d * size}
+        rows += n * sum(of_one.get(name, 0) for name in observed)
+    return rows
+
+
+def _vectors(table: Training, d: int) -> int:
+    """Vectors along which the Hessian of a cell is observed; cells have more sites than are asked for."""
+    return table.hessian.number * (d if table.hessian.kind == "columns" else 1)
+
+
+def _rows_of_lattice(study: Study, names: tuple[str, ...], radius: float, of: Crystal) -> int:
+    """Rows of the perfect crystal."""
+    crystal, decay = PerfectCrystal(*of, study.crystal.species), study.fit.decay
+    asked: Observations
+    if study.reference.is_total:
+        asked = periodic_observations(names, crystal, construct.affordable_repeats(study), decay)
+    else:
+        asked = lattice_observations(names, crystal, radius, decay)
+    return sum(one.n_rows(part) for each in asked.values() for one in each for part in range(one.n_parts))
 
 
 def _ranged(study: Study) -> Surrogate:

@@ -5,8 +5,10 @@ import pytest
 from mpi4py import MPI
 
 from parmlip.config import loads
-from parmlip.config_fit_tables import LATTICE_NAMES, OBSERVATION_NAMES, WEIGHT_PRESETS
+from parmlip.config_fit_tables import ENTROPY_NAMES, LATTICE_NAMES, WEIGHT_PRESETS
+from parmlip.config_fit_tables import OBSERVATION_NAMES as EVERY_NAME
 from parmlip.errors import ConfigError
+from parmlip.estimate import estimate
 from parmlip.fit.dataset import Dataset
 from parmlip.io.hdf5 import ResultFile
 from parmlip.pipeline import refit, run
@@ -37,6 +39,7 @@ total_degree = 6
 solver = "rrqr"
 tolerance = 1e-10
 """
+OBSERVATION_NAMES = tuple(name for name in EVERY_NAME if name not in ENTROPY_NAMES)
 ALL = "fit.weights={" + ", ".join(f"{name} = 1.0" for name in OBSERVATION_NAMES) + "}"
 SOME = "fit.weights={energy = 100.0, force = 1.0, hessian = 2.0, site_energy_2 = 5.0, cauchy_born_2 = 3.0}"
 
@@ -65,6 +68,16 @@ def test_every_observation_has_rows_and_an_error_that_is_told(everything):
             assert "relative" not in of
         else:
             assert of["relative"] < 0.5
+
+
+@pytest.mark.parametrize("kind", ["columns", "random"])
+def test_the_estimate_has_the_rows_of_all_observations(everything, tmp_path, kind):
+    probes = f'training.hessian={{kind = "{kind}", number = 2}}'
+    study = loads(INPUT.format(output=tmp_path / "x.h5"), [ALL, probes])
+    told = [line for line in estimate(study, 1) if line.startswith("fit: ")]
+    n_rows = everything.read("train", "n_observations")
+    n_rows += 3 * 15 * 3 * ((6 if kind == "columns" else 2) - 3)  # there it was one site, hence three columns
+    assert [int(line.split()[1]) for line in told] == [n_rows]
 
 
 def test_labels_of_hessians_come_back_as_they_were_stored(everything):

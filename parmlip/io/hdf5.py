@@ -7,6 +7,7 @@ writing (full disk, crash, kill), the file has all that was complete before. All
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -196,6 +197,14 @@ def scalars(path: Path) -> dict[str, Scalar]:
 
     `sweep.<i>.values.<table.key>` are the swept values.
     """
+    file = Path(path)
+    stat = file.stat() if file.is_file() else None
+    return dict(_scalars(file, None if stat is None else (stat.st_ino, stat.st_mtime_ns, stat.st_size)))
+
+
+@functools.lru_cache(maxsize=2)
+def _scalars(path: Path, state: tuple[int, ...] | None) -> dict[str, Scalar]:
+    """`scalars` of a file in a certain state: reports ask many times, and large sweeps have ten thousand."""
     return {key: value for key, value, _ in scalar_fields(path)}
 
 
