@@ -47,6 +47,7 @@ from parmlip.stages_advise import advised
 from parmlip.stages_balance import balanced_solution
 from parmlip.stages_bars import committee_fields
 from parmlip.stages_controlled import equilibria, law_of
+from parmlip.stages_entropy import entropy_fields
 from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibrium
 from parmlip.stages_dislocations import build_fields, compared_cores, core_fields, start
 from parmlip.stages_errors import parity_fields, split_fields
@@ -341,6 +342,16 @@ def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     directory = Path(study.report.directory) if study.report.directory else results.path.parent
 
     def work() -> list[str]:
+def entropy(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Vibrational entropy of the reference's equilibrium."""
+    return entropy_fields(study, results, comm, construct.reference_law(study), "relax_reference")
+
+
+def entropy_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Vibrational entropy of the surrogate's equilibrium, by the surrogate."""
+    return entropy_fields(study, results, comm, _surrogate(study, results), "relax_surrogate")
+
+
 def rates(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """Barriers, attempt frequencies and rates of the reference's jumps."""
     return _rates(study, results, comm, construct.reference_law(study), "relax_reference")

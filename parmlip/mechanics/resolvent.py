@@ -87,7 +87,8 @@ class RelativeHessian:
         self._in, self._out = matrix.createVecs()
         number_a = grid.number_a
         self._grid_of_site = number_a
-        self._vacant = np.setdiff1d(np.arange(n_grid), number_a[number_a >= 0])
+        self.n_grid, self.n_extra = n_grid, int((number_a < 0).sum())
+        self.vacant = np.setdiff1d(np.arange(n_grid), number_a[number_a >= 0])
         self._slab_start = int(self.transform.x_bounds[self.comm.rank]) * n_grid // grid.repeats[0]
         self._first_off = sites.global_n[self._off]
 
@@ -172,23 +173,41 @@ class RelativeHessian:
                     unit_xb[row, b] = 1.0
             else:
                 unit_xb[self.n_slab + np.flatnonzero(self._first_off == site) * d + c, b] = 1.0
-        return self.without_vacant(self._circulant(self.root, np.sqrt(self.kappa), unit_xb))
+        return self.lift(unit_xb)
+
+    def lift(self, x_xb: FloatArray) -> FloatArray:
+        """F^-1 x without the null vectors of the vacant sites: what `start` does, for any vectors on the grid."""
+        return self.without_vacant(self._circulant(self.root, np.sqrt(self.kappa), x_xb))
+
+    def grid_number(self, site_s: IntArray) -> IntArray:
+        """Numbers on the perfect grid of sites given as in `start`, -1 for extra ones. Local."""
+        return np.where(site_s < 0, -1 - site_s, self._grid_of_site[np.maximum(site_s, 0)])
+
+    @property
+    def grid_number_s(self) -> IntArray:
+        """Numbers on the perfect grid of the sites of this rank's slab, in their order. Local."""
+        return self._slab_start + np.arange(self.n_slab // self.dimension)
 
     def without_vacant(self, p_xb: FloatArray) -> FloatArray:
-        """p minus its components along the null vectors H_hom e_g of the vacant sites g: zero there afterwards."""
-        if len(self._vacant) == 0:
+        """p minus its components along the null vectors H_hom e_g of the vacant sites g: zero there afterwards.
+
+        Beside extra sites a null vector moves these too: e_g - (all sites, moved by 1 / n_grid) has no forces, and on
+        the grid it is e_g but for a translation.
+        """
+        if len(self.vacant) == 0:
             return p_xb
         d = self.dimension
-        row_v = ((self._vacant - self._slab_start)[:, None] * d + np.arange(d)).ravel()
+        row_v = ((self.vacant - self._slab_start)[:, None] * d + np.arange(d)).ravel()
         here = (row_v >= 0) & (row_v < self.n_slab)
         unit_xv = np.zeros((self.n_local, len(row_v)))
         unit_xv[row_v[here], np.flatnonzero(here)] = 1.0
+        extra = np.tile(np.eye(d), ((self.n_local - self.n_slab) // d, len(self.vacant)))
+        unit_xv[self.n_slab :] = -extra / self.n_grid
         column_xv = self.apply_bulk(unit_xv)
-        at = np.zeros((len(row_v), len(row_v) + p_xb.shape[1]))
-        at[here] = np.hstack([column_xv, p_xb])[row_v[here]]
-        at = self.reduce(at)
+        at = self.reduce(unit_xv.T @ np.hstack([column_xv, p_xb]))
         p_xb = p_xb - column_xv @ np.linalg.solve(at[:, : len(row_v)], at[:, len(row_v) :])
-        p_xb[row_v[here]] = 0.0  # exactly: H keeps it so
+        if self.n_extra == 0:
+            p_xb[row_v[here]] = 0.0  # exactly: H keeps it so
         return p_xb
 
     def spaces(

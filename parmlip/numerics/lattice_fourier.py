@@ -199,6 +199,21 @@ class BlockCirculant:
         """
         return self.function(lambda w: w**exponent, null_im, floor=floor)
 
+    def trace(self, f: Callable[[FloatArray], FloatArray], null_im: FloatArray, *, floor: float = 1e-12) -> float:
+        """Sum of f over the eigenvalues outside the null space; see `power`.
+
+        Collective on ``transform.comm``.
+        """
+        # The part of the diagonal that stands for one cell is the mean of f(A(k)) over all wave vectors, so the sum
+        # over them is this rank's, where those of the real transform's half stand for two unless they are their own.
+        shape, wave_xqc = self.transform.shape, self.transform.wave_xqc
+        axis = 2 if shape[2] > 1 else 1
+        half_q = wave_xqc[0, :, axis]
+        weight_q = np.where((half_q == 0) | (2 * half_q == shape[axis]), 1.0, 2.0)
+        applied = self.function(f, null_im, floor=floor).symbol_xqij
+        local = float(weight_q @ np.einsum("xqii->q", applied).real)
+        return float(sum(self.transform.comm.allgather(local)))
+
     def function(
         self, f: Callable[[FloatArray], FloatArray], null_im: FloatArray, *, floor: float = 1e-12
     ) -> BlockCirculant:
