@@ -66,10 +66,10 @@ def check_tables(tables: Mapping[str, Any]) -> None:
                     raise ConfigError(f'{where} shape = "orthorhombic": is for [crystal] lattice = "triangular"')
                 for i, defect in enumerate(table.defects):
                     _check_defect(f"{where} defects[{i}]", defect, crystal)
-    if reference is not None:
-        _check_reference(reference)
                 if table.dislocations is not None:
                     check_dislocations(where, table.dislocations, table, crystal)
+    if reference is not None:
+        _check_reference(reference)
         if crystal is not None:
             _check_species(tables, crystal, reference)
         if reference.is_total and "dataset" not in tables:
@@ -330,9 +330,6 @@ def _check_reference(reference: Reference) -> None:
             f"[reference] interpolation = {show(reference.interpolation)}: is for the tables of a 'file'; "
             f"{show(reference.parameters)} has formulas"
         )
-    if reference.core != "none" and reference.parameters != "W-EAM4":
-        law = "tables of a 'file' have their own" if reference.file else f"{show(reference.parameters)} needs none"
-        raise ConfigError(f'[reference] core = {show(reference.core)}: is for parameters = "W-EAM4"; {law}')
     if (reference.parameters is None) == (reference.file is None):
         raise ConfigError(
             "[reference] needs either 'parameters' or 'file'" + (", not both" if reference.parameters else "")

@@ -63,8 +63,7 @@ def reference_law(study: Study) -> SiteLaw:
         return fitted_law(study.path(str(reference.file)))
     taper = None if reference.taper is None else (reference.taper[0], reference.taper[1])
     if reference.parameters is not None:
-        analytic = builtin(reference.parameters, taper)
-        return analytic if reference.core == "none" else analytic.with_core()
+        return builtin(reference.parameters, taper)
     law = read_setfl(study.path(str(reference.file)), reference.interpolation)
     return law if taper is None else law.tapered(*taper)
 
@@ -98,13 +97,9 @@ def total_law(study: Study) -> TotalLaw:
 
 
 def affordable_repeats(study: Study) -> tuple[int, int, int]:
-    """Conventional cells of a perfect cell that a law of whole structures can do: with the sites of the first training.
-
-    An orthorhombic cell of the triangular lattice has two conventional ones, here along the second axis.
-    """
+    """Conventional cells of a perfect cell that a law of whole structures can do: the first training cell's."""
     table = study.tables["training"][0] if "training" in study.tables else study.simulation
-    x, y, z = cast(tuple[int, int, int], table.repeats)
-    return (x, 2 * y, z) if isinstance(table, Training) and table.shape == "orthorhombic" else (x, y, z)
+    return cast(tuple[int, int, int], table.repeats)
 
 
 def lattice(study: Study, law: SiteLaw | CachedLaw | None) -> tuple[Lattice, float]:
@@ -135,7 +130,7 @@ def supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, flo
         d = study.crystal.dimensions
         periodic = tuple(bool(p) for p in atoms.pbc)
         cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
-        return apply_defects_to_structure(cell, _defects(table.defects, study.crystal), table.repeats)
+        return apply_defects(cell, _defects(table.defects, study.crystal))
     with_cores = dislocated(study, table, of)
     if with_cores is not None:
         return with_cores.supercell
@@ -149,9 +144,9 @@ def perfect_supercell(study: Study, table: Simulation | Training, of: tuple[Latt
 
 def cell_of(table: Simulation | Training, of: tuple[Lattice, float]) -> tuple[Lattice, float]:
     """The lattice in the cell that the table repeats."""
-    orthorhombic = isinstance(table, Training) and table.shape == "orthorhombic"
     if table.dislocations is not None:
         return oriented_lattice(table, of)
+    orthorhombic = isinstance(table, Training) and table.shape == "orthorhombic"
     return (ORTHORHOMBIC[of[0].name], of[1]) if orthorhombic else of
 
 

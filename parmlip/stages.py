@@ -47,9 +47,8 @@ from parmlip.stages_advise import advised
 from parmlip.stages_balance import balanced_solution
 from parmlip.stages_bars import committee_fields
 from parmlip.stages_controlled import equilibria, law_of
-from parmlip.stages_entropy import entropy_fields
-from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibrium
 from parmlip.stages_dislocations import build_fields, compared_cores, core_fields, start
+from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibrium
 from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_match import matched
 from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
@@ -69,9 +68,9 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         law = construct.any_law(study) if "reference" in study.tables else None
         of = on_root_alone(comm, "relaxing the lattice", construct.lattice, study, law)
     cell = construct.supercell(study, study.simulation, of)
-    fields = {
     if "rates" in study.run.stages and of is not None:
         moves(study, cell, of)  # jumps that cannot be are told before any work
+    fields = {
         "n_sites": Field(cell.n_sites, about="sites of the simulation cell"),
         "dimension": Field(cell.dimension),
         "cell": Field(cell.cell_cc, "A"),
@@ -84,11 +83,11 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         if of[0].name == "hcp":
             fields["c_over_a"] = Field(float(of[0].cell_cc[2, 2]))
         logger.info("lattice constant %.8f A, %d sites", of[1], cell.n_sites)
+        fields |= build_fields(study, of)
         if len(study.simulation.defects) > 1:
             apart = defect_distance(study, cell, of)
             fields["defect_distance"] = Field(apart, about="of the two nearest defects, nearest-neighbour distances")
     return fields
-        fields |= build_fields(study, of)
 
 
 def reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
@@ -113,15 +112,15 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         name = block.name or f"training-{number + 1}"
         cell = construct.supercell(study, block, of)
         centre_ac = cell.positions_ac
+        start_ad = start(study, results, block, of)  # with dislocations the lattice is not where they begin
+        if start_ad is not None:
+            centre_ac = centre_ac + start_ad
         if block.relax:
             centre_ac = on_root_alone(comm, f"relaxing {name}", relaxed_positions, study, law, cell, name, start_ad)
         rattle = (block.rattle.amplitude, block.rattle.kind)
         training += sample(cell, centre_ac, block.samples, *rattle, name=name, seed=seed, index=(number, 0))
         test += sample(
             cell, centre_ac, block.test_samples, *rattle, name=name, seed=seed, index=(number, 1), with_reference=False
-        start_ad = start(study, results, block, of)  # with dislocations the lattice is not where they begin
-        if start_ad is not None:
-            centre_ac = centre_ac + start_ad
         )
     if study.fit.homogeneous and of is not None:
         first = study.training[0]
@@ -316,6 +315,9 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         fields["geometry_error_relative"] = Field(geometry.relative)
     if of is not None and study.simulation.defects:
         fields |= split_fields(study, of, cell, pairs, u_ref - u_sur, comm)
+    fields |= compared_cores(study, results, of, pairs, u_ref - u_sur, comm)
+    if "same_cores" in fields:
+        fields["same_basin"] = Field(bool(geometry.same_basin and fields["same_cores"].value))
     if all("formation_energy" in results.names(f"relax_{law}") for law in ("reference", "surrogate")):
         formation = [float(results.read(f"relax_{law}", "formation_energy")) for law in ("reference", "surrogate")]
         fields["formation_energy_reference"] = Field(formation[0], "eV")
@@ -332,24 +334,6 @@ def advise(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     of = crystal_of(study, results)
     assert of is not None  # the input was checked
     return advised(study, results, of, comm)
-    fields |= compared_cores(study, results, of, pairs, u_ref - u_sur, comm)
-    if "same_cores" in fields:
-        fields["same_basin"] = Field(bool(geometry.same_basin and fields["same_cores"].value))
-
-
-def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
-    """Figures and the table at the end, from the result file alone."""
-    directory = Path(study.report.directory) if study.report.directory else results.path.parent
-
-    def work() -> list[str]:
-def entropy(study: Study, results: Results, comm: MPI.Comm) -> Fields:
-    """Vibrational entropy of the reference's equilibrium."""
-    return entropy_fields(study, results, comm, construct.reference_law(study), "relax_reference")
-
-
-def entropy_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
-    """Vibrational entropy of the surrogate's equilibrium, by the surrogate."""
-    return entropy_fields(study, results, comm, _surrogate(study, results), "relax_surrogate")
 
 
 def rates(study: Study, results: Results, comm: MPI.Comm) -> Fields:
@@ -369,6 +353,11 @@ def _rates(study: Study, results: Results, comm: MPI.Comm, law: SiteLaw, equilib
     return rates_fields(study, comm, law, cell, of, results.read(equilibrium, "displacement"))
 
 
+def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Figures and the table at the end, from the result file alone."""
+    directory = Path(study.report.directory) if study.report.directory else results.path.parent
+
+    def work() -> list[str]:
         for line in table(results.path):
             logger.info("%s", line)
         files = draw(results.path, directory) if study.report.figure else []
@@ -382,6 +371,14 @@ def _rates(study: Study, results: Results, comm: MPI.Comm, law: SiteLaw, equilib
     for path in files:
         logger.info("wrote %s", path)
     return {"files": Field(files)}
+
+
+def _surrogate(study: Study, results: Results) -> SiteLaw:
+    """The surrogate as the stage train left it. Collective."""
+    of = crystal_of(study, results)
+    if study.surrogate.kind == "taylor" and of is not None:
+        return law_of(study, results, of)
+    return construct.surrogate_law(results)
 
 
 def _nearest_distance(study: Study, results: Results) -> float | None:
@@ -399,14 +396,6 @@ def _species(study: Study, results: Results) -> tuple[str, ...]:
     unknown = [symbol for symbol in construct.species_of_tables(study) if symbol not in species]
     if unknown:
         raise ConfigError(f"{', '.join(unknown)} of [crystal] or [simulation] is not in the data set: {species}")
-def _surrogate(study: Study, results: Results) -> SiteLaw:
-    """The surrogate as the stage train left it. Collective."""
-    of = crystal_of(study, results)
-    if study.surrogate.kind == "taylor" and of is not None:
-        return law_of(study, results, of)
-    return construct.surrogate_law(results)
-
-
     return species
 
 
