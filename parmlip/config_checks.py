@@ -14,6 +14,7 @@ from parmlip.config_fit_tables import (
     TOTAL_OBSERVATIONS,
     Fit,
     Surrogate,
+    check_entropy_target,
 )
 from parmlip.config_rates_tables import check_rates
 from parmlip.config_schema import plain, show
@@ -98,6 +99,7 @@ def check_tables(tables: Mapping[str, Any]) -> None:
             "correlation_order must be above 1"
         )
     _check_controlled(tables)
+    check_entropy_target(tables)
     _check_match(tables)
     check_rates(tables)
     _check_advise(tables)

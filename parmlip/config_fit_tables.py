@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from parmlip.config_schema import key
+from parmlip.errors import ConfigError
 
 # Keys of [surrogate] that only controlled surrogates have.
 TAYLOR_KEYS: Final = ("order", "force_constant_error", "states", "near")
@@ -18,6 +19,10 @@ class Surrogate:
     """[surrogate]: the basis of the linear model (radial functions of ACE.jl), or an expansion of the reference."""
 
     kind: str = key("ace", choices=("ace", "taylor"), about="taylor: no fit, the reference expanded about states")
+    target: str = key(
+        "energy", choices=("energy", "entropy"),
+        about="entropy: S_f / k_B stands for the energy and -dS/du for the forces, in weights and in results",
+    )  # fmt: skip
     order: int = key(2, least=2, most=3, about="taylor: derivatives of the site energies that are kept")
     force_constant_error: float = key(
         0.0, above=-1.0, about="taylor: relative, of the sites that are expanded about the lattice"
@@ -62,7 +67,8 @@ class Surrogate:
 class Weights:
     """Weights multiply squared residuals (rows are scaled by the square root); what has none is not fitted.
 
-    The first four are of configurations, the others of the perfect crystal (configuration type "lattice").
+    The first four and the last two are of configurations, the others of the perfect crystal (configuration type
+    "lattice").
     """
 
     energy: float = key(100.0, least=0.0, about="energies of cells")
@@ -80,10 +86,13 @@ class Weights:
     cauchy_born_2: float = key(0.0, least=0.0, about="second derivatives of the energy density (elastic), eps^V_1")
     cauchy_born_3: float = key(0.0, least=0.0, about="third ones, eps^V_2")
     cauchy_born_4: float = key(0.0, least=0.0, about="fourth ones, eps^V_3")
+    site_entropy: float = key(0.0, least=0.0, about="target entropy: site entropies of all sites")
+    site_entropy_gradient: float = key(0.0, least=0.0, about="target entropy: their derivatives by all displacements")
 
 
 OBSERVATION_NAMES: Final = tuple(Weights.__dataclass_fields__)
-LATTICE_NAMES: Final = OBSERVATION_NAMES[4:]
+LATTICE_NAMES: Final = OBSERVATION_NAMES[4:-2]
+ENTROPY_NAMES: Final = OBSERVATION_NAMES[-2:]
 # What a law of whole structures can be asked for.
 TOTAL_OBSERVATIONS: Final = (
     "energy", "force", "virial", "force_derivative_1", "force_derivative_2", "cauchy_born_1", "cauchy_born_2",
@@ -123,6 +132,13 @@ class Fit:
     tolerance: float = key(
         1e-8, above=0.0, most=0.999, about="of rrqr and svd: truncation; of ridge: its strength; not of blr and ard"
     )
+    tolerances: tuple[float, ...] = key(
+        (), above=0.0, most=0.999, about="that of these with the least loss on the validation samples is taken"
+    )
+    decomposition: str = key(
+        "relative", choices=("relative", "absolute"),
+        about="site entropies: of log+ F H F, F = H_hom^(-1/2), or of log+ H against the perfect crystal's",
+    )  # fmt: skip
     smoothness: float = key(4.0, least=0.0, about="prior of ridge and blr: sum n^p + w l^p; 0: column norms")
     constraints: tuple[str, ...] = key(
         (), choices=("energy", "stress", "elastic", "force"), about="of the reference's perfect crystal, met exactly"
@@ -139,3 +155,48 @@ class Fit:
     def observed(self) -> tuple[str, ...]:
         """Observations that have a weight, or are asked for."""
         return tuple(o for o in OBSERVATION_NAMES if getattr(self.weights, o) > 0.0 or o in self.observations)
+
+
+def check_entropy_target(tables: Mapping[str, Any]) -> None:
+    """Surrogates of the entropy: what they are fitted to, and what cannot be done with them.
+
+    Raises
+    ------
+    ConfigError
+        Naming table, key and value.
+    """
+    surrogate, fit, training = tables["surrogate"], tables["fit"], tables.get("training", ())
+    where = '[surrogate] target = "entropy"'
+    if surrogate.target != "entropy":
+        for name in ENTROPY_NAMES:
+            if name in fit.observed:
+                raise ConfigError(f"[fit] weights.{name}: needs {where}")
+        if any(t.validation_samples for t in training) or fit.tolerances:
+            key_name = "[fit] tolerances" if fit.tolerances else "[[training]] validation_samples"
+            raise ConfigError(f"{key_name}: needs {where}")
+        for i, t in enumerate(training):
+            if t.samples == 0:  # sets for tests alone are for the sake of entropies
+                raise ConfigError(f"[[training]] {i + 1} samples = 0: must be at least 1")
+        return
+    if surrogate.kind != "ace":
+        raise ConfigError(f'{where}: needs kind = "ace"')
+    if "dataset" in tables:
+        raise ConfigError(f"{where}: labels are made with a [reference] law; remove [dataset]")
+    for name in fit.observed:
+        if name not in ("energy", "force", *ENTROPY_NAMES):
+            raise ConfigError(f"[fit] weights.{name}: is not an observation of entropies; with {where} there are "
+                              f"energy, force, {', '.join(ENTROPY_NAMES)}")  # fmt: skip
+    if fit.balance or fit.constraints:
+        raise ConfigError(f"[fit] {'balance' if fit.balance else 'constraints'}: is for energies, not for {where}")
+    for stage in tables["run"].stages:
+        if stage in ("match", "compare", "advise", "rates"):
+            raise ConfigError(f'[run] stages: "{stage}" compares energies of two laws; {where} has none')
+    if "relax" in tables["run"].stages and tuple(tables["relax"].laws) != ("reference",):
+        raise ConfigError(f'[relax] laws: write laws = ["reference"]; {where} has no forces')
+    if fit.tolerances:
+        if fit.solver not in ("ridge", "rrqr", "svd"):
+            raise ConfigError(f'[fit] tolerances: solver = "{fit.solver}" has no tolerance; write "ridge"')
+        if not any(t.validation_samples for t in training):
+            raise ConfigError("[fit] tolerances: needs validation_samples above 0 in a [[training]] table")
+    if not any(t.samples for t in training) and not fit.homogeneous:
+        raise ConfigError("[[training]] samples: all are 0")

@@ -159,10 +159,14 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Rattle:
-    """Random displacements: each component uniform in +-amplitude ("uniform") or +-amplitude / sqrt(3) ("julip")."""
+    """Random displacements: each component uniform in +-amplitude ("uniform") or +-amplitude / sqrt(3) ("julip").
+
+    "julip_random" and "half_random" take the amplitude times a random number in (0, 1) for each configuration, and
+    +-a / sqrt(3) or +-a / 2 of it.
+    """
 
     amplitude: float = key(0.1, least=0.0)  # angstrom
-    kind: str = key("uniform", choices=("uniform", "julip"))
+    kind: str = key("uniform", choices=("uniform", "julip", "julip_random", "half_random"))
 
     @classmethod
     def from_plain(cls, value: Any) -> dict[str, Any]:
@@ -172,7 +176,7 @@ class Rattle:
     @property
     def half_width(self) -> float:
         """Largest displacement of a component, angstrom."""
-        return float(self.amplitude / 3**0.5) if self.kind == "julip" else self.amplitude
+        return self.amplitude * {"uniform": 1.0, "half_random": 0.5}.get(self.kind, 3**-0.5)
 
 
 @dataclass(frozen=True)
@@ -202,8 +206,9 @@ class Training:
     )  # fmt: skip
     defects: tuple[Defect, ...] = ()
     dislocations: DislocationInput | None = None
-    samples: int = key(100, least=1)
+    samples: int = key(100, least=0)
     test_samples: int = key(25, least=0)
+    validation_samples: int = key(0, least=0, about="of entropies: for the choice among [fit] tolerances")
     rattle: Rattle = Rattle(amplitude=0.1, kind="julip")
     relax: bool = True  # rattle about the relaxed cell rather than the lattice
     weight: float = key(1.0, above=0.0)  # multiplies the squared residuals of this table's configurations

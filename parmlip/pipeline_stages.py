@@ -73,7 +73,8 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
         ),
         "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL, wanted=_has_law),
         "label": Stage(
-            _by_name("label"), "train", ("build", "reference"), (*_MODEL, "training", "fit.homogeneous", "fit.decay"),
+            _by_name("label"), "train", ("build", "reference"),
+            (*_MODEL, "training", "fit.homogeneous", "fit.decay", "surrogate.target", "fit.decomposition"),
             instead=(_has_dataset, Stage(_by_name("read_dataset"), "train", (), ("dataset",))),
             wanted=lambda study: not _is_controlled(study),
         ),

@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from parmlip.stages_balance import balanced_solution
 from parmlip.stages_bars import committee_fields
 from parmlip.stages_controlled import equilibria, law_of
 from parmlip.stages_dislocations import build_fields, compared_cores, core_fields, start
+from parmlip.stages_entropy_fit import chosen_tolerance, entropy_error_fields, entropy_labels
 from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibrium
 from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_match import matched
@@ -106,6 +108,8 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     Perfect cells ("homogeneous") are always among them: without them formation energies are not determined.
     """
     of, law = crystal_of(study, results), construct.any_law(study)
+    if study.surrogate.target == "entropy":
+        return entropy_labels(study, law, of, comm)
     seed = study.run.seed
     training, test = [], []
     for number, block in enumerate(study.training):
@@ -193,16 +197,18 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     exact = constraints(study, results, basis, of)
     by_type = construct.type_weights(study)
 
-    def solve(weights: Mapping[str, float]) -> Regression:
+    def solve(weights: Mapping[str, float], tolerance: float = study.fit.tolerance) -> Regression:
         return design.fit(
             factors, weights, by_type,
-            solver=study.fit.solver, tolerance=study.fit.tolerance, column_scaling=study.fit.column_scaling,
+            solver=study.fit.solver, tolerance=tolerance, column_scaling=study.fit.column_scaling,
             prior_k=basis.smoothness(study.fit.smoothness) if study.fit.smoothness else None,
             constraints=exact, covariance=study.fit.committee > 0, comm=comm,
         )  # fmt: skip
 
     with timed("least squares"):
-        solution, balance = balanced_solution(study, results, basis, factors, training, of, solve, weights, comm)
+        tolerance, choice = chosen_tolerance(study, results, basis, partial(solve, weights), comm)
+        chosen = partial(solve, tolerance=tolerance)
+        solution, balance = balanced_solution(study, results, basis, factors, training, of, chosen, weights, comm)
     seconds = time.perf_counter() - begin
     law = ACE(basis, solution.coefficients)
     whole = law  # with the one-body energies that the labels of a data set do not have
@@ -219,6 +225,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         "rank": Field(solution.rank, about="numerical rank of the weighted, scaled design matrix"),
         "degrees_of_freedom": Field(solution.degrees_of_freedom),
         **balance,
+        **choice,
         "residual_norm": Field(solution.residual_norm, about="of the weighted rows"),
         "hyperparameters": Field(solution.hyperparameters),
         "n_observations": Field(n_rows, about="rows of the design matrix"),
@@ -245,6 +252,9 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         errors = prediction.errors
         logger.info("test set: force RMSE %.3e eV/A, energy RMSE %.3e eV", errors.rmse_force, errors.rmse_energy)
     fields |= committee_fields(study, basis, solution, test, None if test is None else prediction, comm)
+    if study.surrogate.target == "entropy":
+        of_test = None if test is None else prediction
+        return entropy_error_fields(study, results, basis, solution, of_test, fields, comm)
     if "dataset" in study.tables:
         fields["errors"] = Field(
             {name: {kind: _plain_errors(e) for kind, e in by.items()} for name, by in by_set.items()}

@@ -74,6 +74,7 @@ class Dataset:
             "weight_names": weight_names,
             "weights": np.array([[of.weights.get(name, 1.0) for name in weight_names] for of in self.labels]),
             **_packed_hessians(self.labels),
+            **_packed_sites(self.labels),
         }  # fmt: skip
 
     @classmethod
@@ -84,7 +85,7 @@ class Dataset:
         configurations, labels = [], []
         reference_at: dict[int, tuple[int, int]] = {}  # references are stored in the order of their first use
         end = 0
-        hessians = _unpacked_hessians(arrays)
+        hessians, of_sites = _unpacked_hessians(arrays), _unpacked_sites(arrays)
         for i, n in enumerate(n_sites):
             number = int(arrays["reference"][i])
             if number >= 0 and number not in reference_at:
@@ -114,6 +115,7 @@ class Dataset:
                     force_weight_a=None if (weight_a == 1.0).all() else weight_a,
                     sigmas=_named(arrays, "sigma", i),
                     **hessians.get(i, {}),
+                    **of_sites.get(i, {}),
                 )
             )
         return cls(tuple(configurations), tuple(labels))
@@ -184,6 +186,35 @@ def _unpacked_hessians(arrays: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
             arrays["hessian_configurations"], arrays["hessian_kinds"], arrays["hessian_numbers"], values, strict=True
         )
     }
+
+
+def _packed_sites(labels: Sequence[Labels]) -> dict[str, Any]:
+    """Site values and their gradients, by the number of the configuration."""
+    packed: dict[str, Any] = {}
+    for name, of in (
+        ("site_values", {i: x.site_values_a for i, x in enumerate(labels) if x.site_values_a is not None}),
+        ("site_gradients", {i: x.site_gradients_aac for i, x in enumerate(labels) if x.site_gradients_aac is not None}),
+    ):
+        if of:
+            packed[f"{name}_of"] = np.array(list(of), dtype=np.int64)
+            packed[name] = np.concatenate([values.reshape(-1) for values in of.values()])
+    return packed
+
+
+def _unpacked_sites(arrays: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    found: dict[int, dict[str, Any]] = {}
+    n_sites = np.asarray(arrays["n_sites"])
+    for name, key, shape in (
+        ("site_values", "site_values_a", lambda n: (n,)),
+        ("site_gradients", "site_gradients_aac", lambda n: (n, n, 3)),
+    ):
+        first = 0
+        for i in arrays.get(f"{name}_of", ()):
+            size = int(np.prod(shape(int(n_sites[i]))))
+            values = np.asarray(arrays[name][first : first + size]).reshape(shape(int(n_sites[i])))
+            found.setdefault(int(i), {})[key] = values
+            first += size
+    return found
 
 
 def _stacked(arrays: list[Any]) -> Any:

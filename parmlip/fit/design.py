@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 from parmlip.errors import ConfigError, DataError, GeometryError
 from parmlip.fit.dataset import Dataset
+from parmlip.fit.entropy_observations import SiteEntropy, SiteEntropyGradient
 from parmlip.fit.hessian_observations import Hessian
 from parmlip.fit.observations import OBSERVATIONS as OF_STATES
 from parmlip.fit.observations import Evaluation, LinearBasis, Observation, RealArray
@@ -22,7 +23,9 @@ from parmlip.parallel.logs import Progress
 
 logger = logging.getLogger(__name__)
 
-OBSERVATIONS: Final[Mapping[str, Observation]] = {**OF_STATES, "hessian": Hessian()}
+OBSERVATIONS: Final[Mapping[str, Observation]] = {
+    **OF_STATES, "hessian": Hessian(), "site_entropy": SiteEntropy(), "site_entropy_gradient": SiteEntropyGradient(),
+}  # fmt: skip
 Factors = dict[tuple[str, str], RFactor]  # by configuration type and observation
 
 

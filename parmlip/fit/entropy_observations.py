@@ -1,7 +1,7 @@
 """Entropies as observations of a law that models the entropy itself: S = sum over sites of S_l, S_l = sum_k c_k B_k(l).
 
-Rows are those of energies, gradients (not forces), site energies and their gradients; units are those of the labels
-(k_B, k_B / angstrom).
+Totals and minus their gradients stand where energies and forces do (`Labels.energy`, `Labels.forces_ac`), so that their
+rows are those; here are the rows of site entropies and of their gradients. Units are k_B and k_B / angstrom.
 
 References
 ----------
@@ -14,30 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parmlip.fit.observations import Configuration, Evaluation, LinearBasis, RealArray, environments
-
-
-@dataclass(frozen=True)
-class TotalEntropy:
-    """Entropy of the cell, against the configuration's reference state if it has one."""
-
-    name: str = "entropy"
-
-    def rows(self, evaluation: Evaluation) -> RealArray:
-        """(1, n_basis)."""
-        return np.asarray(evaluation.design[0] - evaluation.reference_energy_k)[None, :]
-
-
-@dataclass(frozen=True)
-class EntropyGradient:
-    """dS / d(positions), every component that moves, site by site."""
-
-    name: str = "entropy_gradient"
-
-    def rows(self, evaluation: Evaluation) -> RealArray:
-        """(n_sites * d, n_basis)."""
-        moving = -evaluation.design[1][:, : evaluation.configuration.dimension]
-        return np.asarray(moving.reshape(-1, evaluation.basis.n_basis))
+from parmlip.fit.observations import Configuration, Evaluation, IntArray, Labels, LinearBasis, RealArray, environments
+from parmlip.potentials.base import Environments
 
 
 @dataclass(frozen=True)
@@ -53,27 +31,44 @@ class SiteEntropy:
         values_ak = basis.site_values(environments(state, basis.species, basis.cutoff)[0])
         return values_ak if self.sites is None else values_ak[list(self.sites)]
 
+    def values(self, configuration: Configuration, labels: Labels) -> RealArray | None:
+        """(n_chosen,) k_B."""
+        of = labels.site_values_a
+        return None if of is None else of if self.sites is None else of[list(self.sites)]
+
 
 @dataclass(frozen=True)
 class SiteEntropyGradient:
-    """dS_l / d(positions of all sites) for chosen sites l, every component that moves."""
+    """dS_l / d(positions of all sites) for chosen sites l (all by default), every component that moves."""
 
-    sites: tuple[int, ...]
+    sites: tuple[int, ...] | None = None
     name: str = "site_entropy_gradient"
 
     def rows(self, evaluation: Evaluation) -> RealArray:
         """(n_chosen * n_sites * d, n_basis)."""
         basis, state = evaluation.basis, evaluation.configuration
-        return np.concatenate([np.zeros((0, basis.n_basis)), *(self._one(basis, state, site) for site in self.sites)])
-
-    def _one(self, basis: LinearBasis, state: Configuration, site: int) -> RealArray:
         around, site_p = environments(state, basis.species, basis.cutoff)
-        mine = slice(around.first_n[site], around.first_n[site + 1])
-        # Centre n of the design is site n: every other centre is left without neighbours.
-        count_n = np.zeros(state.n_sites, dtype=np.int64)
-        count_n[site] = mine.stop - mine.start
-        alone = type(around)(
-            np.concatenate([[0], np.cumsum(count_n)]), around.r_pc[mine], around.species_n, around.species_p[mine]
-        )
-        gradient_ack = -basis.design(alone, site_p[mine], state.n_sites)[1][:, : state.dimension]
-        return np.asarray(gradient_ack.reshape(-1, basis.n_basis))
+        sites = range(state.n_sites) if self.sites is None else self.sites
+        rows = [_gradient_rows(basis, state, around, site_p, site) for site in sites]
+        return np.concatenate([np.zeros((0, basis.n_basis)), *rows])
+
+    def values(self, configuration: Configuration, labels: Labels) -> RealArray | None:
+        """(n_chosen * n_sites * d,) k_B / angstrom."""
+        if labels.site_gradients_aac is None:
+            return None
+        of = labels.site_gradients_aac if self.sites is None else labels.site_gradients_aac[list(self.sites)]
+        return of[:, :, : configuration.dimension].reshape(-1)
+
+
+def _gradient_rows(
+    basis: LinearBasis, state: Configuration, around: Environments, site_p: IntArray, site: int
+) -> RealArray:
+    """Rows of one site: every other centre is left without neighbours, since centre n of a design is site n."""
+    mine = slice(around.first_n[site], around.first_n[site + 1])
+    count_n = np.zeros(state.n_sites, dtype=np.int64)
+    count_n[site] = mine.stop - mine.start
+    alone = Environments(
+        np.concatenate([[0], np.cumsum(count_n)]), around.r_pc[mine], around.species_n, around.species_p[mine]
+    )
+    gradient_ack = -basis.design(alone, site_p[mine], state.n_sites)[1][:, : state.dimension]
+    return np.asarray(gradient_ack.reshape(-1, basis.n_basis))

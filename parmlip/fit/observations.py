@@ -90,6 +90,8 @@ class Labels:
     sigmas: Mapping[str, float] = field(default_factory=dict)
     probes: Probes | None = None  # directions of the Hessian's labels
     hessian_o: RealArray | None = None  # -H v for each of them, moving components, eV / angstrom^2
+    site_values_a: RealArray | None = None  # (n_sites,) of site entropies, k_B
+    site_gradients_aac: RealArray | None = None  # (n_sites, n_sites, 3) their derivatives by all sites' positions
 
     @property
     def observed_a(self) -> NDArray[np.bool_] | slice:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
+from types import MappingProxyType
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,12 @@ from numpy.typing import NDArray
 from parmlip.crystal.supercell import Supercell
 from parmlip.errors import ConfigError
 from parmlip.fit.observations import Configuration, configuration_of
+
+# Half of the range of a component over the amplitude. The last two are the ways to read the vibrational-entropy paper
+# of Torabi, Wang and Ortner (2024), section 4.2: its program's, and its text's.
+WIDTHS: Final = MappingProxyType(
+    {"uniform": 1.0, "julip": 1.0 / sqrt(3.0), "julip_random": 1.0 / sqrt(3.0), "half_random": 0.5}
+)
 
 
 def rattled(
@@ -27,17 +35,18 @@ def rattled(
     amplitude : float
         a, angstrom.
     kind : str
-        "uniform": in +-a; "julip": in +-a / sqrt(3), what JuLIP's `rattle!` does.
+        "uniform": in +-a; "julip": in +-a / sqrt(3), what JuLIP's `rattle!` does; "julip_random": the same with a
+        times a number uniform in (0, 1), one for each configuration; "half_random": likewise in +-a / 2.
     seed : int
     index : sequence of int
         Names the sample, such as (table, number).
     dimension : int
         Components that move.
     """
-    if kind not in ("uniform", "julip"):
-        raise ConfigError(f'unknown kind of rattle "{kind}"; write "uniform" or "julip"')
-    half_width = amplitude / sqrt(3.0) if kind == "julip" else amplitude
+    if kind not in WIDTHS:
+        raise ConfigError(f'unknown kind of rattle "{kind}"; known are {", ".join(WIDTHS)}')
     stream = np.random.default_rng([seed, *index])
+    half_width = amplitude * WIDTHS[kind] * (stream.uniform() if kind.endswith("_random") else 1.0)
     moved = positions_ac.copy()
     moved[:, :dimension] += stream.uniform(-half_width, half_width, (len(positions_ac), dimension))
     return moved

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from parmlip.fit.entropy_observations import EntropyGradient, SiteEntropy, SiteEntropyGradient, TotalEntropy
+from parmlip.fit.entropy_observations import SiteEntropy, SiteEntropyGradient
 from parmlip.fit.hessian_observations import HessianDirections, chosen_sites
-from parmlip.fit.observations import Configuration, Evaluation, site_energies
+from parmlip.fit.observations import Configuration, Energy, Evaluation, Force, site_energies
 from parmlip.potentials.ace import ACE, ACEBasis
 
 BASIS = ACEBasis(("W",), correlation_order=3, total_degree=5, cutoff=4.2, r0=2.7)
@@ -28,12 +28,12 @@ def test_rows_times_coefficients_are_the_entropies_of_the_law():
     np.testing.assert_allclose(SiteEntropy().rows(of) @ c, site_a, rtol=1e-11)
     np.testing.assert_allclose(SiteEntropy((3, 1)).rows(of) @ c, site_a[[3, 1]], rtol=1e-11)
     total = site_a.sum() - site_energies(LAW, here.reference).sum()
-    np.testing.assert_allclose(TotalEntropy().rows(of) @ c, [total], rtol=1e-10)
+    np.testing.assert_allclose(Energy().rows(of) @ c, [total], rtol=1e-10)
 
 
 def test_gradients_of_sites_add_up_to_that_of_the_whole():
     of = Evaluation(BASIS, state())
-    whole = EntropyGradient().rows(of)
+    whole = -Force().rows(of)
     sites = SiteEntropyGradient(tuple(range(16))).rows(of).reshape(16, *whole.shape)
     np.testing.assert_allclose(sites.sum(axis=0), whole, atol=1e-12 * np.abs(whole).max())
 
@@ -42,7 +42,7 @@ def test_gradients_of_sites_add_up_to_that_of_the_whole():
 def test_gradients_are_the_derivatives_of_the_entropies(gradient):
     here, c, v_ac = state(), LAW.coefficients, np.random.default_rng(5).standard_normal((16, 3)) * 0.2
     of = Evaluation(BASIS, here)
-    rows = EntropyGradient().rows(of) if gradient == "whole" else SiteEntropyGradient((4,)).rows(of)
+    rows = -Force().rows(of) if gradient == "whole" else SiteEntropyGradient((4,)).rows(of)
     exact = (rows @ c) @ v_ac.ravel()
 
     def value(h):

@@ -1,0 +1,151 @@
+"""Surrogates of the entropy by input file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from parmlip.config import loads
+from parmlip.errors import ConfigError
+from parmlip.fit.dataset import Dataset, labelled
+from parmlip.io.fitted import fitted_law
+from parmlip.io.hdf5 import ResultFile
+from parmlip.pipeline import run
+
+INPUT = """
+[run]
+stages = ["build", "reference", "train"]
+output = "OUTPUT"
+[crystal]
+lattice = "diamond"
+species = ["Si"]
+lattice_constant = 5.43
+[reference]
+kind = "stillinger_weber"
+parameters = "Si-SW-2.1675"
+[simulation]
+cell = [2, 2, 1]
+[[training]]
+name = "bulk"
+cell = [2, 2, 1]
+samples = 6
+validation_samples = 4
+test_samples = 3
+rattle = { amplitude = 0.1, kind = "julip_random" }
+[[training]]
+name = "vacancy"
+cell = [2, 2, 1]
+defects = [ { kind = "vacancy", at = [0, 0, 0] } ]
+samples = 5
+test_samples = 2
+rattle = { amplitude = 0.1, kind = "half_random" }
+[surrogate]
+target = "entropy"
+correlation_order = 2
+total_degree = 6
+cutoff = 4.5
+[fit]
+solver = "ridge"
+tolerances = [1e-1, 1e-5, 1e-9]
+homogeneous = 2
+weights = { energy = 3600.0, force = 1.0 }
+"""
+
+
+SITES = "fit.weights={energy = 0.0, force = 0.0, site_entropy = 1.0, site_entropy_gradient = 0.01}"
+
+
+def study_of(path, *changes):
+    return loads(INPUT.replace("OUTPUT", str(path)), changes)
+
+
+def done(path, *changes, comm=MPI.COMM_SELF):
+    run(study_of(path, *changes), comm)
+    return ResultFile(path)
+
+
+@pytest.fixture(scope="module")
+def total(tmp_path_factory):
+    return done(tmp_path_factory.mktemp("fit") / "total.h5")
+
+
+def test_labels_are_formation_entropies_of_the_sets_that_were_asked_for(total):
+    counts = [int(total.read("label", f"n_{of}")) for of in ("training", "validation", "test")]
+    assert counts == [6 + 5 + 2, 4, 5]
+    training = Dataset.unpacked(total.read("label", "training"))
+    unrattled = training.configurations.index(next(c for c in training.configurations if c.name == "homogeneous"))
+    assert abs(training.labels[unrattled].energy) < 1e-9
+    of = {c.name: labels.energy for c, labels in zip(training.configurations, training.labels, strict=True)}
+    assert 2.5 < of["vacancy"] < 4.5
+    assert abs(of["bulk"]) < 0.5
+
+
+def test_the_tolerance_is_the_best_on_the_validation_set_alone(total):
+    losses = total.read("train", "validation_losses")
+    tolerances = total.read("train", "validation_tolerances")
+    assert total.read("train", "tolerance") == tolerances[int(np.argmin(losses))]
+    assert losses[0] > losses.min()  # so strong a regularisation is not the best
+    validation = Dataset.unpacked(total.read("label", "validation"))
+    law = fitted_law(total.path)
+    predicted = labelled(law, validation.configurations, comm=MPI.COMM_SELF)
+    wrong = sum(
+        3600.0 * (a.energy - b.energy) ** 2 + np.sum((a.forces_ac - b.forces_ac) ** 2)
+        for a, b in zip(validation.labels, predicted.labels, strict=True)
+    )
+    assert losses.min() == pytest.approx(wrong, rel=1e-6)
+
+
+def test_errors_are_told_by_set_and_type_under_the_names_of_entropies(total):
+    errors = total.read("train", "entropy_errors")
+    assert set(errors) == {"validation", "test"}
+    assert set(errors["test"]) == {"bulk", "vacancy"}
+    assert errors["test"]["bulk"]["gradient"]["n"] == 3 * 96
+    parts = [errors["test"][kind]["gradient"] for kind in ("bulk", "vacancy")]
+    whole = np.sqrt(sum(p["rmse"] ** 2 * p["n"] for p in parts) / sum(p["n"] for p in parts))
+    assert total.read("train", "test_rmse_gradient") == pytest.approx(whole, rel=1e-8)
+    given, found = (total.read("train", f"test_entropy_{of}") for of in ("reference", "surrogate"))
+    assert np.sqrt(np.mean((given - found) ** 2)) == pytest.approx(total.read("train", "test_rmse_entropy"))
+    assert not any("energy" in name or "force" in name for name in total.names("train"))
+    assert total.read("train", "test_rmse_entropy") < 0.1 * np.std(given)
+
+
+def test_site_entropies_with_gradients_are_fitted_to_their_own_labels(tmp_path):
+    sites = done(tmp_path / "sites.h5", SITES, "fit.decomposition=absolute")
+    matching = sites.read("train", "matching")
+    assert set(matching) == {"site_entropy", "site_entropy_gradient"}
+    assert matching["site_entropy"]["n_rows"] == (6 + 2) * 32 + 5 * 31
+    assert matching["site_entropy_gradient"]["n_rows"] == (6 + 2) * 32 * 96 + 5 * 31 * 93
+    assert matching["site_entropy"]["relative"] < 0.2
+    training = Dataset.unpacked(sites.read("label", "training"))
+    for labels in training.labels[:6]:  # bulk: as many sites as the perfect cell
+        assert labels.site_values_a.sum() == pytest.approx(labels.energy, abs=1e-9)
+
+
+@pytest.mark.mpi(3)
+def test_a_fit_of_entropies_does_not_depend_on_the_number_of_ranks(total_alone, shared_tmp, comm):
+    found = done(shared_tmp / "ranks.h5", comm=comm)
+    comm.Barrier()
+    for name in ("test_rmse_entropy", "test_rmse_gradient"):
+        assert found.read("train", name) == pytest.approx(total_alone.read("train", name), rel=1e-6)
+
+
+@pytest.fixture
+def total_alone(tmp_path):
+    return done(tmp_path / "alone.h5")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("surrogate.target=energy", r"\[fit\] tolerances: needs \[surrogate\] target = \"entropy\""),
+        ("fit.solver=blr", r'solver = "blr" has no tolerance; write "ridge"'),
+        ("fit.weights.virial=1.0", r"\[fit\] weights.virial: is not an observation of entropies"),
+        ('run.stages=["build", "reference", "train", "relax"]', r'\[relax\] laws: write laws = \["reference"\]'),
+        ('run.stages=["build", "reference", "train", "match"]', r'"match" compares energies of two laws'),
+        ("fit.balance=true", r"\[fit\] balance: is for energies"),
+    ],
+)
+def test_what_makes_no_sense_for_entropies_is_one_line(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        study_of(tmp_path / "no.h5", change)
