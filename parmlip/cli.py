@@ -370,7 +370,9 @@ def _report(arguments: list[str], comm: MPI.Comm) -> int:
         from parmlip.io.hdf5 import scalars
 
         if options.json:
-            found = scalars(options.results)
+            from parmlip.report.bounds import bound_scalars
+
+            found = scalars(options.results) | bound_scalars(options.results)
             finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
             return [json.dumps(finite, indent=1, allow_nan=False)]
         from parmlip.report import draw, table

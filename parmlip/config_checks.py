@@ -100,7 +100,6 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         )
     _check_controlled(tables)
     check_entropy_target(tables)
-    _check_match(tables)
     check_rates(tables)
     _check_advise(tables)
     _check_fit(tables)
@@ -108,19 +107,6 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         raise ConfigError(
             f"[relax] error_bars = {tables['relax'].error_bars}: must be at most [fit] committee = "
             f"{tables['fit'].committee}"
-        )
-
-
-def _check_match(tables: Mapping[str, Any]) -> None:
-    """Matching conditions compare two laws with site energies on the training cells."""
-    if "match" not in tables["run"].stages:
-        return
-    if tables["surrogate"].kind == "taylor":
-        raise ConfigError('[run] stages: "match" is for a fitted surrogate, not for [surrogate] kind = "taylor"')
-    reference = tables.get("reference")
-    if reference is not None and reference.is_total:
-        raise ConfigError(
-            f'[run] stages: "match" needs a [reference] with site energies, not kind = {show(reference.kind)}'
         )
 
 
@@ -133,6 +119,8 @@ def _check_advise(tables: Mapping[str, Any]) -> None:
         raise ConfigError('[run] stages: "advise" needs [crystal] lattice, not a structure file')
     if "dataset" in tables:
         raise ConfigError('[run] stages: "advise" needs a [reference] and [[training]], not a [dataset]')
+    if tables["surrogate"].kind == "taylor":
+        raise ConfigError('[run] stages: "advise" is for a fitted surrogate, not for [surrogate] kind = "taylor"')
 
 
 def _check_fit(tables: Mapping[str, Any]) -> None:

@@ -111,7 +111,7 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     if study.surrogate.target == "entropy":
         return entropy_labels(study, law, of, comm)
     seed = study.run.seed
-    training, test = [], []
+    training, test, centres = [], [], {}
     for number, block in enumerate(study.training):
         name = block.name or f"training-{number + 1}"
         cell = construct.supercell(study, block, of)
@@ -121,6 +121,7 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             centre_ac = centre_ac + start_ad
         if block.relax:
             centre_ac = on_root_alone(comm, f"relaxing {name}", relaxed_positions, study, law, cell, name, start_ad)
+        centres[str(number)] = (centre_ac - cell.positions_ac)[:, : cell.dimension]
         rattle = (block.rattle.amplitude, block.rattle.kind)
         training += sample(cell, centre_ac, block.samples, *rattle, name=name, seed=seed, index=(number, 0))
         test += sample(
@@ -140,6 +141,7 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         fields["test"] = Field(labels(study, law, test, "test labels", comm).packed())
     return {
         **fields,
+        "centre": Field(centres, "A", "displacements of the training cells that are rattled"),
         "n_training": Field(len(training), about="configurations"),
         "n_test": Field(len(test), about="configurations"),
     }
@@ -320,6 +322,7 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         "displacement_reference": Field(np.linalg.norm(u_ref, axis=1), "A"),
         "displacement_surrogate": Field(np.linalg.norm(u_sur, axis=1), "A"),
         "displacement_difference": Field(np.linalg.norm(u_ref - u_sur, axis=1), "A"),
+        "n_defects": Field(len(study.simulation.defects)),
     }
     if geometry.reference_norm > 0.0:  # by symmetry nothing may move
         fields["geometry_error_relative"] = Field(geometry.relative)

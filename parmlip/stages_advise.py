@@ -132,10 +132,7 @@ def _cubic(study: Study, of: tuple[Lattice, float], laws: tuple[SiteLaw, SiteLaw
         u_ad = np.random.default_rng(1).uniform(-_PROBE, _PROBE, (cell.n_sites, cell.dimension))
         u_nd = pair.sites.restrict(u_ad)
         zero_nd = np.zeros_like(u_nd)
-        with (
-            Product(pair.reference, zero_nd) as a_0, Product(pair.surrogate, zero_nd) as b_0,
-            Product(pair.reference, u_nd) as a_u, Product(pair.surrogate, u_nd) as b_u,
-        ):  # fmt: skip
+        with pair.products(zero_nd) as (a_0, b_0), pair.products(u_nd) as (a_u, b_u):
             change = pair.space.operator_norm(lambda v_nd: (a_u(v_nd) - b_u(v_nd)) - (a_0(v_nd) - b_0(v_nd)))
         square_n = stencil_squares(nearest_neighbours(cell, study.compare.stencil, pair.sites.global_n), u_ad)
         return change / math.sqrt(comm.allreduce(float(square_n.max(initial=0.0)), op=MPI.MAX))

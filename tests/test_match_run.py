@@ -7,7 +7,8 @@ from parmlip.config import loads
 from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import ResultFile
 from parmlip.pipeline import run
-from parmlip.report import table
+from parmlip.report import draw, table
+from parmlip.report.bounds import bound_scalars
 
 INPUT = """
 [run]
@@ -90,10 +91,59 @@ def test_without_a_reference_law_nothing_is_estimated_if_the_input_says_so(tmp_p
     [
         (["match.samples=0"], r"\[match\] samples = 0"),
         (["match.radius=-0.1"], r"\[match\] radius = -0.1"),
-        (['surrogate.kind="taylor"', "training.cell=[6, 6]"], "taylor"),
-        (["reference.kind='ase'", "reference.calculator='ase.calculators.emt.EMT'"], "reference"),
     ],
 )
 def test_what_cannot_be_measured_is_told_at_once(overrides, told):
     with pytest.raises(ConfigError, match=told):
         loads(INPUT.format(output="run.h5"), overrides)
+
+
+def test_training_cells_are_relaxed_once_for_all_points_of_a_sweep(tmp_path):
+    file = done(tmp_path / "run.h5", "sweep.surrogate.total_degree=[4, 6]")
+    told = (tmp_path / "run.log").read_text()
+    assert told.count("training cell vacancy: newton") == told.count("training cell perfect: newton") == 1
+    assert file.read("label", "centre/0").shape == (24, 2)
+    assert abs(file.read("label", "centre/0")).max() > 0.01 > abs(file.read("label", "centre/1")).max()
+
+
+def controlled_study(path, *overrides):
+    text = INPUT.replace("taper = [4.6, 5.6]\n", "")
+    text = text[: text.index('[[training]]\nname = "perfect"')] + text[text.index("[match]") :]
+    given = (
+        "reference.parameters=W-FS84", "surrogate.kind=taylor", "match.radius=1e-4",
+        "relax.force_tolerance=1e-10", "simulation.cell=[40, 40]",
+        "simulation.defects=[{kind = 'vacancy', at = [20, 20]}]",
+    )  # fmt: skip
+    return loads(text.format(output=path), (*given, *overrides))
+
+
+def controlled(path, *overrides):
+    run(controlled_study(path, *overrides), MPI.COMM_SELF)
+    return ResultFile(path)
+
+
+def test_advice_is_about_a_fit():
+    with pytest.raises(ConfigError, match='"advise" is for a fitted surrogate'):
+        controlled_study("run.h5", 'run.stages=["build", "reference", "train", "match", "relax", "advise"]')
+
+
+def test_a_controlled_surrogate_has_the_force_constant_error_that_was_prescribed(tmp_path):
+    file = controlled(tmp_path / "run.h5", "surrogate.force_constant_error=0.1")
+    part = file.read("match", "force_constants_hom_error") / file.read("match", "force_constants_hom_reference")
+    assert part == pytest.approx(0.1, rel=1e-6)
+    alone = controlled(tmp_path / "alone.h5", "surrogate.near=1.0")
+    for name in ("force_constants_error", "force_constants_hom_error", "force_random"):
+        assert alone.read("match", name) < 1e-6  # exact where it was expanded, then wrong by third derivatives
+
+
+def test_one_constant_of_the_theorem_from_small_domains_bounds_the_errors_of_the_larger_ones(tmp_path):
+    path = tmp_path / "run.h5"
+    sizes = ", ".join(f"[{n}, {n}]" for n in (4, 6, 8, 12))
+    controlled(path, "sweep.surrogate.force_constant_error=[-0.1, 0.0, 0.1]", f'sweep."training.cell"=[{sizes}]')
+    found = bound_scalars(path)
+    assert found["bound.random.calibrated"] == found["bound.random.held_out"] == 6
+    assert found["bound.random.held_out_obeyed"] == 6
+    assert found["bound.random.ratio_least"] > 0.1  # within the theorem's form errors of a decade differ by few times
+    lines = [line for line in table(path) if "held-out points obey it" in line]
+    assert "6 of 6 held-out points obey it" in lines[0]
+    assert any(figure.name == "run_bounds.png" for figure in draw(path, tmp_path))

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from parmlip.errors import DataError
 from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.report.bounds import read_bounds
+from parmlip.report.bounds_figure import bounds_panel
 from parmlip.report.columns import in_words
 from parmlip.report.domain_figure import domain_panels
 from parmlip.report.domains import read_series
@@ -47,6 +49,7 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
 
     `<stem>_errors`: of a sweep, errors against force RMSE with fitted slopes and the theory's; where training cells of
     several sizes L were swept, a slope for each of them. `<stem>_domain`: then also errors against L.
+    `<stem>_bounds`: where matching conditions were measured, the geometry error against the theorem's bound.
     `<stem>_summary`: forces on the test set and the displacement fields (of a sweep the point with the least force
     RMSE).
 
@@ -77,6 +80,12 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
                 written += _save(figure, directory, f"{Path(path).stem}_{DOMAIN_FIGURES[against]}", formats)
         if sweep is not None and not series:
             written += _save(_errors_figure(sweep), directory, f"{Path(path).stem}_errors", formats)
+        bounds = read_bounds(path)
+        if bounds is not None:
+            figure, panels = _panels(2, 5.6, 5.4)
+            for axes, kind in zip(panels, bounds.terms, strict=True):
+                bounds_panel(axes, bounds, kind)
+            written += _save(figure, directory, f"{Path(path).stem}_bounds", formats)
         summary = _summary_figure(path)
         if summary is not None:
             written += _save(summary, directory, f"{Path(path).stem}_summary", formats)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 
 from parmlip.io.hdf5 import ResultFile, scalar_fields, scalars
+from parmlip.report.bounds import bound_lines
 from parmlip.report.columns import COLUMNS, IF_SWEPT, column_of, in_words, matching_keys
 from parmlip.report.domains import read_series, slope_lines
 from parmlip.report.published import aligned, beside, read_published
@@ -45,6 +46,7 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
     lines = aligned(rows)
     series = read_series(path)  # with training cells of several sizes one slope over all points would mean nothing
     lines += slope_lines(series) if series else _slope_lines(read_sweep(path))
+    lines += bound_lines(path)
     if meta.get("published"):
         lines += beside(read_published(meta["published"], swept), values, points)
     return lines

@@ -11,10 +11,12 @@ from parmlip.analysis.matching import CellPair, cauchy_born_errors
 from parmlip.analysis.matching_conditions import Condition, MatchingConditions
 from parmlip.crystal.defects import Vacancy, apply_defects
 from parmlip.crystal.lattices import LATTICES
-from parmlip.crystal.supercell import build_supercell
+from parmlip.crystal.supercell import build_supercell, supercell_from_arrays
 from parmlip.mechanics.cauchy_born import CauchyBorn
+from parmlip.mechanics.energy import Energy
 from parmlip.potentials.ace import ACE, ACEBasis
 from parmlip.potentials.eam import builtin
+from parmlip.potentials.total import Evaluated
 
 ZHOU = builtin("W-Zhou", (4.6, 5.6))
 OTHER = builtin("W-Zhou", (3.8, 5.0))  # another taper: close, but not proportional
@@ -59,6 +61,23 @@ class Scaled:
         return lambda dr_pc: self.factor * tangent(dr_pc)
 
 
+class Whole:
+    """A law of site energies as one of whole structures."""
+
+    species = ("W",)
+    closest = 0.0
+
+    def __init__(self, law):
+        self.law = law
+
+    def evaluate(self, cell_cc, periodic, positions_ac, symbols):
+        cell = supercell_from_arrays(cell_cc, periodic, positions_ac, symbols, 2)
+        energy = Energy(self.law, cell, comm=MPI.COMM_SELF)
+        zero = np.zeros((cell.n_sites, 2))
+        forces_ac = np.pad(energy.difference_and_forces(zero)[1], ((0, 0), (0, 1)))
+        return Evaluated(float(energy.site_energies(zero).sum()), forces_ac)
+
+
 def crystal(repeats=(5, 5, 1)):
     """With a vacancy."""
     lattice, a, species = TRIANGULAR
@@ -83,6 +102,21 @@ def conditions(surrogate, *, comm=MPI.COMM_SELF, n_ascent=2):
         perfect = pair.hessian_error(np.zeros((pair.sites.n_owned, 2)))
     virial = cauchy_born_errors(ZHOU, surrogate, lattice, a, species)
     return MatchingConditions(energy, force, constants, perfect, virial[0], virial[1], virial[2])
+
+
+@pytest.mark.mpi
+def test_a_law_of_whole_structures_is_measured_as_one_of_site_energies(comm):
+    found = []
+    for law in (ZHOU, Whole(ZHOU)):
+        with CellPair(law, OTHER, crystal(), comm=comm) as pair:
+            zero = np.zeros((pair.sites.n_owned, 2))
+            found.append([*pair.ball_errors(zero, states(pair, 3), H, 2), pair.hessian_error(zero)])
+    for one, whole in zip(*found, strict=True):
+        scale = one.reference  # Hessians are found to 1e-6 of themselves, not of their difference
+        assert [whole.rmse, whole.reference] == pytest.approx([one.rmse, one.reference], abs=1e-6 * scale)
+        assert whole.random == (None if one.random is None else pytest.approx(one.random, rel=1e-8))
+        # ascent goes to corners of the cube: a component of the gradient that is nearly zero has either sign
+        assert whole.error == pytest.approx(one.error, rel=0.01)
 
 
 def test_a_law_matches_itself():
