@@ -320,6 +320,9 @@ def _check_reference(reference: Reference) -> None:
             f"[reference] interpolation = {show(reference.interpolation)}: is for the tables of a 'file'; "
             f"{show(reference.parameters)} has formulas"
         )
+    if reference.core != "none" and reference.parameters != "W-EAM4":
+        law = "tables of a 'file' have their own" if reference.file else f"{show(reference.parameters)} needs none"
+        raise ConfigError(f'[reference] core = {show(reference.core)}: is for parameters = "W-EAM4"; {law}')
     if (reference.parameters is None) == (reference.file is None):
         raise ConfigError(
             "[reference] needs either 'parameters' or 'file'" + (", not both" if reference.parameters else "")

@@ -45,7 +45,7 @@ TOTAL_KINDS: Final = ("ase", "tight_binding")
 # Keys of [reference] that only one kind of law has.
 KEYS_OF_KIND: Final = MappingProxyType(
     {
-        "eam": ("interpolation",),
+        "eam": ("interpolation", "core"),
         "ase": ("calculator", "options"),
         "tight_binding": (
             "cutoff_variant", "k_points", "k_scheme", "electronic_temperature", "fermi_level", "charge", "convention",
@@ -97,6 +97,7 @@ class Reference:
     interpolation: str = key(
         "quintic", choices=("quintic", "cubic", "lammps"), about="eam: between the points of a file's tables"
     )
+    core: str = key("none", choices=("none", "zbl"), about="W-EAM4: repulsion of nuclei below its shortest distance")
     delta: float = key(0.5, about="toy: coefficient of the cubic term of a bond")
     exponent: str = key(
         "lammps", choices=("lammps", "published"), about="bond_order: exp[(alpha x)^m] or exp[alpha x^m]"

@@ -63,7 +63,8 @@ def reference_law(study: Study) -> SiteLaw:
         return fitted_law(study.path(str(reference.file)))
     taper = None if reference.taper is None else (reference.taper[0], reference.taper[1])
     if reference.parameters is not None:
-        return builtin(reference.parameters, taper)
+        analytic = builtin(reference.parameters, taper)
+        return analytic if reference.core == "none" else analytic.with_core()
     law = read_setfl(study.path(str(reference.file)), reference.interpolation)
     return law if taper is None else law.tapered(*taper)
 
@@ -97,9 +98,13 @@ def total_law(study: Study) -> TotalLaw:
 
 
 def affordable_repeats(study: Study) -> tuple[int, int, int]:
-    """Conventional cells of a perfect cell that a law of whole structures can do: the first training cell's."""
+    """Conventional cells of a perfect cell that a law of whole structures can do: with the sites of the first training.
+
+    An orthorhombic cell of the triangular lattice has two conventional ones, here along the second axis.
+    """
     table = study.tables["training"][0] if "training" in study.tables else study.simulation
-    return cast(tuple[int, int, int], table.repeats)
+    x, y, z = cast(tuple[int, int, int], table.repeats)
+    return (x, 2 * y, z) if isinstance(table, Training) and table.shape == "orthorhombic" else (x, y, z)
 
 
 def lattice(study: Study, law: SiteLaw | CachedLaw | None) -> tuple[Lattice, float]:

@@ -49,6 +49,7 @@ from parmlip.stages_balance import balanced_solution
 from parmlip.stages_bars import committee_fields
 from parmlip.stages_controlled import equilibria, law_of
 from parmlip.stages_dislocations import build_fields, compared_cores, core_fields, start
+from parmlip.stages_entropy import entropy_fields
 from parmlip.stages_entropy_fit import chosen_tolerance, entropy_error_fields, entropy_labels
 from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibrium
 from parmlip.stages_errors import parity_fields, split_fields
@@ -347,6 +348,16 @@ def advise(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     of = crystal_of(study, results)
     assert of is not None  # the input was checked
     return advised(study, results, of, comm)
+
+
+def entropy(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Vibrational entropy of the reference's equilibrium."""
+    return entropy_fields(study, results, comm, construct.reference_law(study), "relax_reference")
+
+
+def entropy_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Vibrational entropy of the surrogate's equilibrium, by the surrogate."""
+    return entropy_fields(study, results, comm, _surrogate(study, results), "relax_surrogate")
 
 
 def rates(study: Study, results: Results, comm: MPI.Comm) -> Fields:

@@ -11,7 +11,6 @@ from ase import Atoms
 from parmlip.io.atoms import labelled
 from parmlip.io.hdf5 import ResultFile
 
-
 # Beside positions and forces, where a stage has them: fingerprints of dislocations.
 _SITE_FIELDS: Final = ("coordination", "nye")
 
