@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from parmlip.report.domains import Series
+from parmlip.report.labels import plain_ticks
 
 if TYPE_CHECKING:  # matplotlib takes half a second
     from matplotlib.axes import Axes
@@ -58,6 +59,9 @@ def _panel(axes: Axes, series: list[Series], quantity: str, label: str) -> None:
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 3.0, 5.0)))
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
+    low_y, high_y = axes.get_ylim()
+    if high_y < 100.0 * low_y:
+        plain_ticks(axes.yaxis)
     axes.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.17))
 
 

@@ -75,7 +75,8 @@ def read_series(path: Path) -> list[Series]:
     x_of = {"L": size, "RMSE": rmse}
     found = _grouped(values, {i: _label(points[i], others) for i in done}, x_of, "L")
     if len(others) > len(shared) and np.isfinite(list(rmse.values())).all():
-        found += _grouped(values, at_l, x_of, "RMSE")
+        of_rmse = _grouped(values, at_l, x_of, "RMSE")
+        found += of_rmse if max(len(one.x) for one in of_rmse) > 2 else []  # two points are drawn against L
     return found
 
 

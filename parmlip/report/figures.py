@@ -16,12 +16,11 @@ from parmlip.report.bounds_figure import bounds_panel
 from parmlip.report.columns import in_words
 from parmlip.report.domain_figure import domain_panels
 from parmlip.report.domains import read_series
-from parmlip.report.labels import place_labels
+from parmlip.report.labels import place_labels, plain_ticks
 from parmlip.report.sweep import THEORY, Sweep, key_at, read_sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import XAxis, YAxis
     from matplotlib.figure import Figure
 
 RealArray = NDArray[np.float64]
@@ -180,7 +179,7 @@ def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) ->
     for axis in (axes.xaxis, axes.yaxis):
         low, high = axis.get_view_interval()
         if high < 30.0 * low:  # about a decade or less: matplotlib would label every minor tick
-            _plain_ticks(axis)
+            plain_ticks(axis)
     if legend:
         axes.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.17))  # inside it hides points
     else:
@@ -342,20 +341,11 @@ def _displacement_panel(
         ends = np.array([max(r.min(), 0.05 * r.max()), r.max()])
         axes.plot(ends, 3.0 * level * ends ** (1.0 - dimension), "--", color=GREY, label=f"$r^{{{1 - dimension}}}$")
     if len(r) and r.min() > 0.5:  # a decade or so
-        _plain_ticks(axes.xaxis)
+        plain_ticks(axes.xaxis)
     axes.set_xlabel(r"distance from the defects ($\mathrm{\AA}$)")
     axes.set_ylabel(r"displacement ($\mathrm{\AA}$)")
     axes.set_title("Displacement fields")
     axes.legend(loc="lower left", markerscale=1.5)
-
-
-def _plain_ticks(axis: XAxis | YAxis) -> None:
-    """Ticks at 1, 2, 5 of every decade, as plain numbers."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _nothing(axes: Axes) -> None:

@@ -1,4 +1,4 @@
-"""Texts at points of a figure, where they hide neither points nor each other."""
+"""Texts in figures: at points, where they hide neither points nor each other, and at the ticks of short axes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # matplotlib takes half a second
     from matplotlib.axes import Axes
+    from matplotlib.axis import XAxis, YAxis
 
 RealArray = NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, bottom, right, top
@@ -49,6 +50,15 @@ def place_labels(axes: Axes, texts: Sequence[str], x: RealArray, y: RealArray, m
         taken.append(boxes[best])
         axes.annotate(text, (a, b), tuple(offsets[best]), textcoords="offset points", ha="center", va="center",
                       fontsize=SIZE, path_effects=[withStroke(linewidth=2.0, foreground="white")])  # fmt: skip
+
+
+def plain_ticks(axis: XAxis | YAxis) -> None:
+    """Ticks at 1, 2, 5 of every decade, as plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _box(centre: RealArray, half: RealArray) -> Box:
