@@ -16,6 +16,7 @@ from parmlip.config_fit_tables import (
     Surrogate,
     check_entropy_target,
 )
+from parmlip.config_locality_tables import check_locality
 from parmlip.config_rates_tables import check_rates
 from parmlip.config_schema import plain, show
 from parmlip.config_tables import (
@@ -100,10 +101,11 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         )
     _check_controlled(tables)
     check_entropy_target(tables)
-    check_rates(tables)
     _check_advise(tables)
     _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:
+    check_rates(tables)
+    check_locality(tables)
         raise ConfigError(
             f"[relax] error_bars = {tables['relax'].error_bars}: must be at most [fit] committee = "
             f"{tables['fit'].committee}"

@@ -62,6 +62,10 @@ def _is_controlled(study: Study) -> bool:
     return study.surrogate.kind == "taylor"
 
 
+def _at_equilibrium(study: Study) -> bool:
+    return study.locality.displacement.kind == "equilibrium"
+
+
 _MODEL: Final = ("crystal", "reference")
 # Steps that ask the reference law stand apart from those that use the surrogate: a sweep over the surrogate does the
 # former, which are dear, only once.
@@ -126,3 +130,10 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
         "report": Stage(_by_name("report"), "report", (), ("report",), gathers=True),
     }
 )  # fmt: skip
+        "locality": Stage(
+            _by_name("locality"), "locality", ("build",), (*_MODEL, "simulation", "locality", "run.seed"),
+            instead=(_at_equilibrium, Stage(
+                _by_name("locality"), "locality", ("build", "relax_reference"),
+                (*_MODEL, "simulation", "relax", "locality"),
+            )),
+        ),

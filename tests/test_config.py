@@ -82,7 +82,7 @@ BAD_VALUES = [
     ("dataset.train=['a.xyz']", "[dataset] and [[training]] exclude each other"),
     ("run.stages=['qmmm']", '[run] stages[0] = "qmmm": not available in this version yet; available: "build"'),
     ("run.stages=['relaxx']", '[run] stages[0] = "relaxx": must be one of'),
-    ("run.stages=[]", "[run] stages = []: must have 1 to 11 members, not 0"),
+    ("run.stages=[]", "[run] stages = []: must have 1 to 12 members, not 0"),
     ("run.stages=['build', 'build']", "has a stage twice"),
     ("run.stages='build'", '[run] stages = "build": must be a list of strings, not a string'),
     ("run.output='w.dat'", '[run] output = "w.dat": must end in .h5'),

@@ -140,7 +140,7 @@ def test_an_existing_output_is_neither_lost_nor_taken_for_another_input(comm, sh
     run(study_of(path, "run.threads=2", "report.figure=false"), comm, resume=True, stages=tracing(calls))
     assert calls == [("report", None)]
     run(study_of(path, "surrogate.total_degree=4"), comm, overwrite=True, stages=tracing(calls))
-    unasked = {"match", "advise", "entropy", "entropy_surrogate", "rates", "rates_surrogate"}
+    unasked = {"match", "advise", "entropy", "entropy_surrogate", "rates", "rates_surrogate", "locality"}
     assert len(calls) == 1 + len(STAGES) - len(unasked)
 
 

@@ -27,6 +27,12 @@ COLUMNS: Final = (
     ("energy error", "compare.energy_error", "{:.3e}"),
     ("E_f error", "compare.formation_energy_error", "{:.3e}"),
     ("+- E_f", "relax_surrogate.formation_energy_std", "{:.1e}"),
+    ("barrier", "rates.barrier", "{:.5f}"),
+    ("nu*", "rates.attempt_frequency", "{:.5f}"),
+    ("barrier, surr.", "rates_surrogate.barrier", "{:.5f}"),
+    ("nu*, surr.", "rates_surrogate.attempt_frequency", "{:.5f}"),
+    ("slope of dS/du", "locality.slope", "{:.2f}"),
+    ("of truncation", "locality.truncation_slope", "{:.2f}"),
     ("same basin", "compare.same_basin", "{}"),
 )
 UNITS: Final = {
@@ -45,6 +51,10 @@ UNITS: Final = {
     "+- E_f": "eV",
     "+-": "A",
     "in 2 sigma": "forces",
+    "barrier": "eV",
+    "nu*": "THz",
+    "barrier, surr.": "eV",
+    "nu*, surr.": "THz",
 }
 # Told only where they differ from point to point.
 IF_SWEPT: Final = ("L", "L_D")

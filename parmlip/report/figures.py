@@ -17,6 +17,8 @@ from parmlip.report.columns import in_words
 from parmlip.report.domain_figure import domain_panels
 from parmlip.report.domains import read_series
 from parmlip.report.labels import place_labels, plain_ticks
+from parmlip.report.locality_figure import locality_panels, read_locality
+from parmlip.report.rates_figure import rates_panels, read_rates
 from parmlip.report.sweep import THEORY, Sweep, key_at, read_sweep
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     `<stem>_errors`: of a sweep, errors against force RMSE with fitted slopes and the theory's; where training cells of
     several sizes L were swept, a slope for each of them. `<stem>_domain`: then also errors against L.
     `<stem>_bounds`: where matching conditions were measured, the geometry error against the theorem's bound.
+    `<stem>_locality`, `<stem>_rates`: of these stages.
     `<stem>_summary`: forces on the test set and the displacement fields (of a sweep the point with the least force
     RMSE).
 
@@ -85,6 +88,16 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
             for axes, kind in zip(panels, bounds.terms, strict=True):
                 bounds_panel(axes, bounds, kind)
             written += _save(figure, directory, f"{Path(path).stem}_bounds", formats)
+        decays = read_locality(path)
+        if decays:
+            figure, panels = _panels(1 + any(one.truncation is not None for one in decays), 6.2, 5.4)
+            locality_panels(panels[0], panels[1] if len(panels) > 1 else None, decays)
+            written += _save(figure, directory, f"{Path(path).stem}_locality", formats)
+        jumps = read_rates(path)
+        if jumps:
+            figure, (left, right) = _panels(2, 5.6, 5.0)
+            rates_panels(left, right, jumps)
+            written += _save(figure, directory, f"{Path(path).stem}_rates", formats)
         summary = _summary_figure(path)
         if summary is not None:
             written += _save(summary, directory, f"{Path(path).stem}_summary", formats)
