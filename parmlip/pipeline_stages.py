@@ -118,6 +118,11 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
             ("crystal", "simulation", "surrogate", "relax", "entropy"), ("reference",),
             wanted=lambda study: "surrogate" in (study.entropy.laws or study.relax.laws),
         ),
+        "predict_entropy": Stage(
+            _by_name("predict_entropy"), "entropy", ("build", "train", "relax_reference", "entropy"),
+            ("crystal", "simulation", "surrogate", "fit", "entropy"), ("reference",),
+            wanted=lambda study: study.surrogate.target == "entropy" and "train" in study.run.stages,
+        ),
         "rates": Stage(
             _by_name("rates"), "rates", ("build", "relax_reference"), (*_MODEL, "simulation", "relax", "rates"),
             wanted=lambda study: "reference" in (study.rates.laws or study.relax.laws),

@@ -51,6 +51,7 @@ from parmlip.stages_controlled import equilibria, law_of
 from parmlip.stages_dislocations import build_fields, compared_cores, core_fields, start
 from parmlip.stages_entropy import entropy_fields
 from parmlip.stages_entropy_fit import chosen_tolerance, entropy_error_fields, entropy_labels
+from parmlip.stages_entropy_predict import predicted_fields
 from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibrium
 from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_match import matched
@@ -359,6 +360,11 @@ def entropy(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 def entropy_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """Vibrational entropy of the surrogate's equilibrium, by the surrogate."""
     return entropy_fields(study, results, comm, _surrogate(study, results), "relax_surrogate")
+
+
+def predict_entropy(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """What a surrogate of the entropy says of the simulation cell."""
+    return predicted_fields(study, results, comm)
 
 
 def rates(study: Study, results: Results, comm: MPI.Comm) -> Fields:
