@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from parmlip.config_checks import check_tables
 from parmlip.config_entropy_tables import Entropy
-from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights, with_elasticity
+from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights
 from parmlip.config_locality_tables import Locality
 from parmlip.config_rates_tables import Rates
 from parmlip.config_schema import plain, read_table, show, suggestion, toml_document
@@ -143,13 +143,13 @@ class Study:
 
     @property
     def rates(self) -> Rates:
+        """[rates]."""
+        return self._table("rates")  # type: ignore[no-any-return]
+
     @property
     def locality(self) -> Locality:
         """[locality]."""
         return self._table("locality")  # type: ignore[no-any-return]
-
-        """[rates]."""
-        return self._table("rates")  # type: ignore[no-any-return]
 
     @property
     def report(self) -> Report:

@@ -102,10 +102,10 @@ def check_tables(tables: Mapping[str, Any]) -> None:
     _check_controlled(tables)
     check_entropy_target(tables)
     _check_advise(tables)
-    _check_fit(tables)
-    if tables["relax"].error_bars > tables["fit"].committee:
     check_rates(tables)
     check_locality(tables)
+    _check_fit(tables)
+    if tables["relax"].error_bars > tables["fit"].committee:
         raise ConfigError(
             f"[relax] error_bars = {tables['relax'].error_bars}: must be at most [fit] committee = "
             f"{tables['fit'].committee}"

@@ -132,9 +132,6 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
             ("crystal", "simulation", "surrogate", "relax", "rates"), ("reference",),
             wanted=lambda study: "surrogate" in (study.rates.laws or study.relax.laws),
         ),
-        "report": Stage(_by_name("report"), "report", (), ("report",), gathers=True),
-    }
-)  # fmt: skip
         "locality": Stage(
             _by_name("locality"), "locality", ("build",), (*_MODEL, "simulation", "locality", "run.seed"),
             instead=(_at_equilibrium, Stage(
@@ -142,3 +139,6 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
                 (*_MODEL, "simulation", "relax", "locality"),
             )),
         ),
+        "report": Stage(_by_name("report"), "report", (), ("report",), gathers=True),
+    }
+)  # fmt: skip

@@ -54,10 +54,10 @@ from parmlip.stages_entropy_fit import chosen_tolerance, entropy_error_fields, e
 from parmlip.stages_entropy_predict import predicted_fields
 from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibrium
 from parmlip.stages_errors import parity_fields, split_fields
-from parmlip.stages_match import matched
 from parmlip.stages_locality import locality_fields
-from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
+from parmlip.stages_match import matched
 from parmlip.stages_rates import moves, rates_fields
+from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
 from parmlip.stages_total import bulk_of_total, equilibrium_of_total, labels, relaxed_positions
 
 logger = logging.getLogger(__name__)
@@ -377,16 +377,16 @@ def rates_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     return _rates(study, results, comm, _surrogate(study, results), "relax_surrogate")
 
 
+def locality(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """Decay of the derivatives of a site entropy of the reference, and the error of its truncation."""
+    return locality_fields(study, results, comm)
+
+
 def _rates(study: Study, results: Results, comm: MPI.Comm, law: SiteLaw, equilibrium: str) -> Fields:
     of = crystal_of(study, results)
     assert of is not None  # the input was checked
     cell = construct.supercell(study, study.simulation, of)
     return rates_fields(study, comm, law, cell, of, results.read(equilibrium, "displacement"))
-
-def locality(study: Study, results: Results, comm: MPI.Comm) -> Fields:
-    """Decay of the derivatives of a site entropy of the reference, and the error of its truncation."""
-    return locality_fields(study, results, comm)
-
 
 
 def report(study: Study, results: Results, comm: MPI.Comm) -> Fields:
