@@ -11,12 +11,11 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
 
 from parmlip.config_checks import check_tables
 from parmlip.config_entropy_tables import Entropy
-from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights
+from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights, with_elasticity
 from parmlip.config_locality_tables import Locality
 from parmlip.config_rates_tables import Rates
 from parmlip.config_schema import plain, read_table, show, suggestion, toml_document
@@ -47,9 +46,6 @@ __all__ = [
 # Tables whose every key has a default exist without being written; the others only where the input has them.
 _WRITTEN: Final = ("crystal", "reference", "simulation", "training", "dataset")
 _LATER_TABLES: Final = ("qmmm",)
-_LATER_KEYS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
-    {"fit": {"elasticity": "not available in this version yet; leave the key out"}}
-)
 
 
 @dataclass(frozen=True)
@@ -267,7 +263,7 @@ def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
             if name in values:
                 tables[name] = _read_training(values[name])
         elif name in values or name not in _WRITTEN:
-            tables[name] = read_table(kind, _prepared(name, values.get(name, {})), f"[{name}]", _LATER_KEYS.get(name))
+            tables[name] = read_table(kind, _prepared(name, values.get(name, {})), f"[{name}]")
     check_tables(tables)
     study = Study(tables, read_sweep(values.get("sweep", {})), source, text)
     if study.sweep and "advise" in study.run.stages:
@@ -278,15 +274,18 @@ def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
 
 def _prepared(name: str, table: Any) -> Any:
     """The table with named weights in the place of a preset's name."""
-    if name == "fit" and isinstance(table, Mapping) and isinstance(table.get("weights"), str):
+    if name != "fit" or not isinstance(table, Mapping):
+        return table
+    if isinstance(table.get("weights"), str):
         preset = table["weights"]
-        if preset == "balanced":
-            return {**table, "weights": {}, "balance": True}
-        if preset not in WEIGHT_PRESETS:
+        if preset != "balanced" and preset not in WEIGHT_PRESETS:
             known = [*WEIGHT_PRESETS, "balanced"]
             raise ConfigError(f"[fit] weights = {show(preset)}: no such preset{suggestion(preset, known)}")
-        return {**table, "weights": {**dict.fromkeys(OBSERVATION_NAMES, 0.0), **WEIGHT_PRESETS[preset]}}
-    return table
+        if preset == "balanced":
+            table = {**table, "weights": {}, "balance": True}
+        else:
+            table = {**table, "weights": {**dict.fromkeys(OBSERVATION_NAMES, 0.0), **WEIGHT_PRESETS[preset]}}
+    return with_elasticity(table)
 
 
 def _read_training(blocks: Any) -> tuple[Training, ...]:

@@ -118,6 +118,29 @@ WEIGHT_PRESETS: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
 )  # fmt: skip
 
 
+# Weights of [fit] elasticity: Wang, Patel, Ortner (2023), sec. 4.2.1, and the stress, without which energies and forces
+# in fixed cells leave the constants open by C12 + p, C44 - p/2 (p times det F changes none of them).
+ELASTICITY: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
+    {
+        "none": {"cauchy_born_1": 0.0, "cauchy_born_2": 0.0, "cauchy_born_3": 0.0},
+        "linear": {"cauchy_born_1": 10.0, "cauchy_born_2": 10.0, "cauchy_born_3": 0.0},
+        "nonlinear": {"cauchy_born_1": 10.0, "cauchy_born_2": 10.0, "cauchy_born_3": 1.0},
+    }
+)  # fmt: skip
+
+
+def with_elasticity(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A plain [fit] with the weights of its `elasticity`, where it gives none of its own."""
+    kind = str(table.get("elasticity"))
+    if kind not in ELASTICITY or not isinstance(table.get("weights", {}), Mapping):
+        return table
+    given = dict(table.get("weights", {}))
+    for name, weight in ELASTICITY[kind].items():
+        if weight == 0.0 or not given.get(name):
+            given[name] = weight
+    return {**table, "weights": given}
+
+
 @dataclass(frozen=True)
 class Fit:
     """[fit]: weights and solver of the least-squares problem."""
@@ -128,6 +151,10 @@ class Fit:
     decay: float = key(0.0, least=0.0, about="gamma of the weights exp(2 gamma |rho|) of site_energy, force_derivative")
     # Force errors on the test sets of the tungsten and silicon inputs, against the best of all solvers and tolerances:
     # blr at most 2 % more, rrqr at 1e-8 4 %, rrqr at 1e-6 70 %; ridge with its prior at 1e-9 60 %, at 1e-6 16 times.
+    elasticity: str | None = key(
+        None, choices=("none", "linear", "nonlinear"),
+        about="rows of the perfect crystal, where weights has none: stress and eps^V_1; and eps^V_2",
+    )  # fmt: skip
     solver: str = key("blr", choices=("rrqr", "svd", "ridge", "blr", "ard"))
     tolerance: float = key(
         1e-8, above=0.0, most=0.999, about="of rrqr and svd: truncation; of ridge: its strength; not of blr and ard"

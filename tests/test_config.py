@@ -133,7 +133,7 @@ BAD_VALUES = [
     ("fit.weights=balance", "[fit] weights = \"balance\": no such preset; did you mean 'balanced'?"),
     ("fit.weights={energy = 0.0, force = 0.0}", "[fit] weights: all are zero"),
     ("fit.weights={forces = 1.0}", "[fit] weights unknown key 'forces'; did you mean 'force'?"),
-    ("fit.elasticity=true", "[fit] elasticity: not available in this version yet"),
+    ("fit.elasticity=true", "[fit] elasticity = true: must be a string, not a boolean"),
     ("fit.solver=lasso", '[fit] solver = "lasso": must be one of "rrqr", "svd", "ridge", "blr", "ard"'),
     ("fit.constraints=['colour']", '[fit] constraints[0] = "colour": must be one of "energy", "stress", "elastic", '),
     ("fit.tolerance=1", "[fit] tolerance = 1: must be at most 0.999"),
