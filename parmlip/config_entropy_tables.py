@@ -34,6 +34,7 @@ class Entropy:
     sites: Literal["none", "all"] | tuple[int, ...] = key(
         "none", least=0, about="sites whose site entropies are wanted one by one"
     )
+    gradients: bool = key(False, about="derivatives by all displacements: of the total (3 N solutions) and of `sites`")
     truncation_radius: float | None = key(
-        None, above=0.0, about="site entropies from the Hessian of the neighbourhood within it, angstrom"
+        None, above=0.0, about="of `sites` also the entropies with displacements beyond it set to zero, angstrom"
     )

@@ -28,6 +28,7 @@ from parmlip.mechanics.total_entropy import TotalEntropy, Work, total_entropy
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.eam import EAM
+from parmlip.stages_entropy_sites import site_fields
 from parmlip.stages_equilibrium import crystal_of
 from parmlip.units import BOLTZMANN_EV
 
@@ -86,6 +87,7 @@ def entropy_fields(study: Study, results: Results, comm: MPI.Comm, law: SiteLaw,
         fields["identity_error"] = Field(found.identity_error, "k_B", "of the identity between S_f and S_FHF")
     if found.total is not None:
         fields |= _work_fields(found.total)
+    fields |= site_fields(study, energy, u_nd)
     if study.entropy.finite_size:
         fields |= _infinite(study, law, of, found, limit, cell, comm)
     return fields | _free_energies(study, results, relaxed, found.formation)
