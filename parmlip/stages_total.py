@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from mpi4py import MPI
@@ -23,12 +23,14 @@ from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.relax import Equilibrium, relax
 from parmlip.mechanics.total_energy import TotalEnergy, perfect_energy
 from parmlip.parallel.comm import on_root
-from parmlip.parallel.farm import on_root_alone
+from parmlip.parallel.farm import on_group_alone, on_root_alone
 from parmlip.potentials.base import SiteLaw
+from parmlip.potentials.total import SharedLaw
 from parmlip.units import GPA_PER_EV_A3
 
 logger = logging.getLogger(__name__)
 Fields = dict[str, Field]
+T = TypeVar("T")
 
 
 def labels(
@@ -81,17 +83,24 @@ def equilibrium_of_total(
 ) -> Fields:
     """Relax the simulation cell by L-BFGS and say what was found; stability is not known without Hessians.
 
-    Collective on ``comm``. One rank's work: kept results are found again, to the bit, on any number of ranks.
+    Collective on ``comm``. One rank's work, or that of the first `ranks_per_calculator` if the law can share it: kept
+    results are found again, to the bit, on any number of ranks.
     """
     cell = construct.supercell(study, study.simulation, of)
     unmoved_nd = np.zeros((cell.n_sites, cell.dimension))
     start_nd = unmoved_nd if start_ad is None else start_ad
 
-    def work() -> tuple[Equilibrium, float]:
+    def relaxed(law: CachedLaw) -> tuple[Equilibrium, float]:
         energy = TotalEnergy(law, cell, comm=MPI.COMM_SELF)
         return relax(energy, start_nd, study.relax, what="reference equilibrium"), energy.total(unmoved_nd)
 
-    found, unrelaxed = on_root_alone(comm, "relaxing the simulation cell", work)
+    def together(what: str, work: Callable[[CachedLaw], T]) -> T:
+        size = group_size(law, study.reference.ranks_per_calculator, comm.size)
+        if size == 1 or not isinstance(law.law, SharedLaw):
+            return on_root_alone(comm, what, work, law)
+        return on_group_alone(comm, size, what, lambda group: work(law.shared(group)))
+
+    found, unrelaxed = together("relaxing the simulation cell", relaxed)
     logger.info("the reference gives no Hessians: whether its state is a minimum is not checked")
     fields = {
         "displacement": Field(found.u_nd, "A", "global site order"),
@@ -102,9 +111,8 @@ def equilibrium_of_total(
     }
     if of is not None and len(set(study.crystal.species)) == 1 and len(cell.species) == 1:
         # the same supercell without the defects: laws with k points depend on the cell
-        perfect, whole = on_root_alone(
-            comm, "the perfect crystal", perfect_energy, law, *of, study.simulation.repeats, study.crystal.species
-        )
+        repeats, species = study.simulation.repeats, study.crystal.species
+        perfect, whole = together("the perfect crystal", lambda law: perfect_energy(law, *of, repeats, species))
         unrelaxed -= cell.n_sites / whole.n_sites * perfect.energy
         fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
         fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,9 @@ from parmlip.fit.dataset import Dataset
 from parmlip.fit.observations import Configuration, Labels
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.parallel.comm import in_step, on_root
-from parmlip.parallel.farm import Share, farm
+from parmlip.parallel.farm import Share, farm, grouped
 from parmlip.potentials.external import AseLaw
-from parmlip.potentials.total import Evaluated, TotalLaw
+from parmlip.potentials.total import Evaluated, SharedLaw, TotalLaw
 
 logger = logging.getLogger(__name__)
 RealArray = NDArray[np.float64]
@@ -61,7 +62,8 @@ def group_size(law: TotalLaw, asked: int, n_ranks: int) -> int:
 def ask(law: TotalLaw, structures: Sequence[Structure], *, comm: MPI.Comm, what: str, ranks_per_group: int) -> Answers:
     """What the law says about every structure; with a `CachedLaw` each result is kept as soon as it is there.
 
-    Collective on ``comm``; results are the same on any number of ranks. One calculator serves a group of ranks.
+    Collective on ``comm``; results are the same on any number of ranks. One calculator serves a group of ranks, which
+    share its work on each structure if the law is a `SharedLaw`.
     """
     kept: dict[int, Evaluated] = {}
     asked: TotalLaw = law
@@ -78,12 +80,18 @@ def ask(law: TotalLaw, structures: Sequence[Structure], *, comm: MPI.Comm, what:
         with in_step(comm, "making the calculator"):
             if isinstance(asked, AseLaw) and comm.rank % ranks_per_group == 0:
                 asked.connect()
-        working = CachedLaw(asked, law.cache) if isinstance(law, CachedLaw) else asked
+        working: TotalLaw = CachedLaw(asked, law.cache) if isinstance(law, CachedLaw) else asked
+        with ExitStack() as stack:
+            group = None
+            if ranks_per_group > 1 and isinstance(asked, SharedLaw):
+                group = stack.enter_context(grouped(comm, ranks_per_group))
+                assert isinstance(working, SharedLaw)
+                working = working.shared(group)
 
-        def work(piece: int) -> Evaluated:
-            return working.evaluate(*structures[left[piece]])
+            def work(piece: int) -> Evaluated:
+                return working.evaluate(*structures[left[piece]])
 
-        made, shares = farm(work, len(left), comm=comm, what=what, ranks_per_group=ranks_per_group)
+            made, shares = farm(work, len(left), comm=comm, what=what, ranks_per_group=ranks_per_group, group=group)
         if isinstance(law, CachedLaw):
             on_root(comm, "gathering kept results", law.cache.merge)
         kept = kept | dict(zip(left, made, strict=True))

@@ -2,7 +2,8 @@
 
 A result is first a small file of its own in `NAME.cache.h5.new/`, written aside, synchronised and renamed, so that
 several processes, also of several runs, can add results at once and none of them can be torn. `merge` gathers these
-files into the one file `NAME.cache.h5` and takes away no others. All functions are local.
+files into the one file `NAME.cache.h5` and takes away no others. All functions are local, but where a communicator is
+given.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from typing import Any, Final
 import h5py
 import numpy as np
 from ase.data import atomic_numbers
+from mpi4py import MPI
 from numpy.typing import NDArray
 
 from parmlip.errors import DataError
-from parmlip.potentials.total import Evaluated, TotalLaw
+from parmlip.parallel.comm import on_root
+from parmlip.potentials.total import Evaluated, SharedLaw, TotalLaw
 
 logger = logging.getLogger(__name__)
 RealArray = NDArray[np.float64]
@@ -177,11 +180,21 @@ class ReferenceCache:
 
 
 class CachedLaw:
-    """A `TotalLaw` that asks another one only about structures whose results are not kept yet."""
+    """A `TotalLaw` that asks another one only about structures whose results are not kept yet.
 
-    def __init__(self, law: TotalLaw, cache: ReferenceCache) -> None:
+    With a communicator `evaluate` is collective on it, as that of the law is; rank 0 reads and keeps the results, and
+    every rank has its numbers.
+    """
+
+    def __init__(self, law: TotalLaw, cache: ReferenceCache, comm: MPI.Comm | None = None) -> None:
         self.law = law
         self.cache = cache
+        self.comm = comm
+
+    def shared(self, comm: MPI.Comm) -> CachedLaw:
+        """The same with a law whose work the ranks of `comm` share. Local; for a `SharedLaw` only."""
+        assert isinstance(self.law, SharedLaw)
+        return CachedLaw(self.law.shared(comm), self.cache, comm)
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -197,12 +210,21 @@ class CachedLaw:
         self, cell_cc: RealArray, periodic: tuple[bool, bool, bool], positions_ac: RealArray, symbols: Sequence[str]
     ) -> Evaluated:
         """The kept result, or a new one, which is then kept; raises what the law raises, and `DataError`."""
-        digest = self.cache.digest(cell_cc, periodic, positions_ac, symbols)
-        found = self.cache.read(digest)
+        digest, comm = self.cache.digest(cell_cc, periodic, positions_ac, symbols), self.comm
+        if comm is None:
+            found = self.cache.read(digest)
+            if found is None:
+                found = self._kept(digest, self.law.evaluate(cell_cc, periodic, positions_ac, symbols))
+            return found
+        found = on_root(comm, "reading a kept result", self.cache.read, digest)
         if found is None:
-            found = self.law.evaluate(cell_cc, periodic, positions_ac, symbols)
-            self.cache.write(digest, found)
+            made = self.law.evaluate(cell_cc, periodic, positions_ac, symbols)
+            found = on_root(comm, "keeping a result", self._kept, digest, made)
         return found
+
+    def _kept(self, digest: str, result: Evaluated) -> Evaluated:
+        self.cache.write(digest, result)
+        return result
 
 
 def _evaluated(group: h5py.Group) -> Evaluated:

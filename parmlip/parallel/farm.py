@@ -29,7 +29,13 @@ class Share:
 
 
 def farm(
-    work: Callable[[int], T], n_pieces: int, *, comm: MPI.Comm, what: str, ranks_per_group: int = 1
+    work: Callable[[int], T],
+    n_pieces: int,
+    *,
+    comm: MPI.Comm,
+    what: str,
+    ranks_per_group: int = 1,
+    group: MPI.Comm | None = None,
 ) -> tuple[list[T], list[Share]]:
     """`work(i)` for every i below `n_pieces`, on every rank, and what each group had of it.
 
@@ -37,7 +43,8 @@ def farm(
     may be smaller); the first of each group works, the others sleep and leave their cores to what it starts. A group
     takes the next piece when it is ready for it: the counter lies on rank 0 and is read by one-sided communication, so
     that nobody has to serve (with transports that cannot do without, a group may wait until rank 0 ends its piece).
-    `work` is local and must give the same on whichever rank.
+    `work` is local and must give the same on whichever rank. With a `group` (`grouped`) its ranks do not sleep: `work`
+    is collective on it, and must fail on all its ranks or on none.
 
     When a piece fails no further ones are begun; those in flight are ended, then all ranks raise the error, which
     names the piece and the rank.
@@ -50,12 +57,14 @@ def farm(
             try:
                 if comm.rank % ranks_per_group == 0:
                     with Progress(what, n_pieces, comm=comm) as progress:
-                        while (piece := counter.take()) < n_pieces:
-                            signals.check()
+                        while (piece := _next(counter, n_pieces, group)) < n_pieces:
                             begin = time.perf_counter()
                             done.append((piece, _tried(work, piece, comm.rank)))
                             busy += time.perf_counter() - begin
                             progress.step(min(counter.look(), n_pieces) - progress.count)
+                elif group is not None:
+                    while (piece := group.bcast(None)) < n_pieces:
+                        _tried(work, piece, comm.rank)
             except BaseException:
                 counter.close(n_pieces)
                 raise
@@ -66,6 +75,31 @@ def farm(
     parts = comm.allgather((done, Share(len(done), busy)))
     merged = dict(pair for part, _ in parts for pair in part)
     return [merged[i] for i in range(n_pieces)], [share for _, share in parts[::ranks_per_group]]
+
+
+@contextmanager
+def grouped(comm: MPI.Comm, ranks_per_group: int) -> Iterator[MPI.Comm]:
+    """The group of a rank as a communicator of its own. Collective on ``comm``, to enter and to leave."""
+    group = comm.Split(comm.rank // ranks_per_group, comm.rank)
+    try:
+        yield group
+    finally:
+        group.Free()
+
+
+def on_group_alone(comm: MPI.Comm, ranks: int, what: str, work: Callable[[MPI.Comm], T]) -> T:
+    """`work(group)` by the first `ranks` ranks, collective on their `group`; the others sleep and get rank 0's result.
+
+    Collective on ``comm``. `work` must fail on all ranks of the group or on none.
+    """
+    outcome: list[T] = []
+    with grouped(comm, ranks) as group, in_step(comm, what):
+        try:
+            if comm.rank < ranks:
+                outcome.append(work(group))
+        finally:
+            sleep_until_all(comm)
+    return on_root(comm, what, lambda: outcome[0])
 
 
 def sleep_until_all(comm: MPI.Comm) -> None:
@@ -91,6 +125,18 @@ def on_root_alone(comm: MPI.Comm, what: str, work: Callable[..., T], *args: Any)
         finally:
             sleep_until_all(comm)
     return on_root(comm, what, kept)
+
+
+def _next(counter: _Counter, n_pieces: int, group: MPI.Comm | None) -> int:
+    """The next piece of the group whose first rank this is; the others hear of it, also if this rank is to stop."""
+    piece = n_pieces
+    try:
+        signals.check()
+        piece = counter.take()
+    finally:
+        if group is not None:
+            group.bcast(piece)
+    return piece
 
 
 def _tried(work: Callable[[int], T], piece: int, rank: int) -> T:

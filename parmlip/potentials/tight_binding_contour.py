@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -101,6 +101,10 @@ class ContourTightBinding:
     def closest(self) -> float:
         """The law's, angstrom."""
         return self.law.closest
+
+    def shared(self, comm: MPI.Comm) -> ContourTightBinding:
+        """The same law, its sites shared by the ranks of `comm`. Local."""
+        return replace(self, comm=comm)
 
     def evaluate(
         self, cell_cc: RealArray, periodic: tuple[bool, bool, bool], positions_ac: RealArray, symbols: Any

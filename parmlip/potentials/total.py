@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 RealArray = NDArray[np.float64]
 
@@ -47,3 +50,11 @@ class TotalLaw(Protocol):
         DataError
             The law fails, or gives what is not finite.
         """
+
+
+@runtime_checkable
+class SharedLaw(TotalLaw, Protocol):
+    """A law whose work on one structure several ranks can share."""
+
+    def shared(self, comm: MPI.Comm) -> TotalLaw:
+        """The same law, whose `evaluate` is collective on `comm`: the same numbers as alone, to rounding."""

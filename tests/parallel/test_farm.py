@@ -5,7 +5,7 @@ import time
 import pytest
 
 from parmlip.errors import DataError
-from parmlip.parallel.farm import farm, on_root_alone
+from parmlip.parallel.farm import farm, grouped, on_group_alone, on_root_alone
 
 
 @pytest.mark.mpi
@@ -68,3 +68,39 @@ def test_work_of_rank_0_alone_and_its_errors_reach_all_ranks(comm):
 
     with pytest.raises(DataError, match="no"):
         on_root_alone(comm, "failing", fail)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks_per_group", [1, 2, 3])
+def test_the_ranks_of_a_group_do_each_piece_together(comm, ranks_per_group):
+    with grouped(comm, ranks_per_group) as group:
+        assert group.size == min(ranks_per_group, comm.size - comm.rank // ranks_per_group * ranks_per_group)
+        options = {"comm": comm, "what": "sums", "ranks_per_group": ranks_per_group, "group": group}
+        found, shares = farm(lambda piece: (piece, group.allreduce(1)), 11, **options)
+        assert [piece for piece, _ in found] == list(range(11))
+        assert sum(share.pieces for share in shares) == 11
+        assert {size for _, size in found} <= {ranks_per_group, comm.size % ranks_per_group, comm.size}
+
+        def failing(piece):
+            group.Barrier()
+            raise DataError("boom")
+
+        with pytest.raises(DataError, match=r"configuration [0-9]+ on rank [0-9]+: boom"):
+            farm(failing, 50, **options)
+        assert farm(lambda piece: group.allreduce(piece), 0, **options)[0] == []
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_work_of_the_first_ranks_together_and_its_errors_reach_all_ranks(comm, ranks):
+    ranks = min(ranks, comm.size)
+    assert on_group_alone(comm, ranks, "counting", lambda group: group.allreduce(comm.rank + 1)) == sum(
+        range(1, ranks + 1)
+    )
+
+    def failing(group):
+        group.Barrier()
+        raise DataError("boom")
+
+    with pytest.raises(DataError, match="boom"):
+        on_group_alone(comm, ranks, "failing", failing)
