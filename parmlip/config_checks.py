@@ -78,6 +78,8 @@ def check_tables(tables: Mapping[str, Any]) -> None:
             _check_total(tables, reference)
     if "dataset" in tables:
         _check_dataset(tables)
+    elif crystal is not None and crystal.file and not crystal.species and "train" in tables["run"].stages:
+        raise ConfigError("[crystal] missing key 'species': the chemical symbols that the surrogate of a file is for")
     surrogate = tables["surrogate"]
     degrees = surrogate.total_degree
     if not isinstance(degrees, int) and len(degrees) != surrogate.correlation_order:
@@ -245,6 +247,13 @@ def _check_defect(where: str, defect: Defect, crystal: Crystal) -> None:
         raise ConfigError(f"{where} key '{name}' is not for a {defect.kind}")
     if defect.kind == "interstitial" and (defect.site is None) == (defect.position is None):
         raise ConfigError(f"{where} an interstitial needs either 'site' or 'position'")
+    if crystal.file is not None and defect.site is not None:
+        raise ConfigError(
+            f"{where} site = {show(defect.site)}: is of a named lattice; in a structure from a file give 'position', "
+            "in units of the file's cell vectors"
+        )
+    if defect.kind == "interstitial" and defect.species is None and not crystal.species:
+        raise ConfigError(f"{where} missing key 'species': a structure from a file does not say which it is")
     if defect.kind == "divacancy" and defect.direction is not None and not any(defect.direction):
         raise ConfigError(f"{where} direction = {show(defect.direction)}: must not be zero")
     for name in ("at", "direction", "position"):

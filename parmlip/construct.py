@@ -14,6 +14,7 @@ from parmlip.config_tables import KEYS_OF_KIND
 from parmlip.construct_dislocations import dislocated, oriented_lattice
 from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects
 from parmlip.crystal.lattices import ORTHORHOMBIC, Lattice, lattice_named
+from parmlip.crystal.structure_defects import apply_defects_to_structure
 from parmlip.crystal.supercell import Supercell, build_supercell, supercell_from_arrays
 from parmlip.errors import ConfigError
 from parmlip.io.atoms import read_structures
@@ -135,7 +136,7 @@ def supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, flo
         d = study.crystal.dimensions
         periodic = tuple(bool(p) for p in atoms.pbc)
         cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
-        return apply_defects(cell, _defects(table.defects, study.crystal))
+        return apply_defects_to_structure(cell, _defects(table.defects, study.crystal), table.repeats)
     with_cores = dislocated(study, table, of)
     if with_cores is not None:
         return with_cores.supercell

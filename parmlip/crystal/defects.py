@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from typing import Final
@@ -124,7 +124,7 @@ def apply_defects(supercell: Supercell, defects: Sequence[Defect]) -> Supercell:
         return supercell
     grid = supercell.grid
     if grid is None:
-        raise ConfigError("[simulation] defects need a lattice; a structure from a file must contain its defects")
+        raise ConfigError("[simulation] defects need a lattice here; see `apply_defects_to_structure` for others")
     if len(grid.number_a) != grid.lattice.n_basis * int(np.prod(grid.repeats)) or (grid.number_a < 0).any():
         raise ConfigError("[simulation] defects are applied once, to a perfect supercell")
 
@@ -163,6 +163,28 @@ def apply_defects(supercell: Supercell, defects: Sequence[Defect]) -> Supercell:
         else:
             added.append((_interstitial_position(grid, defect, which), _symbol(defect.species, which)))
 
+    number_a = np.concatenate([np.delete(grid.number_a, removed), np.full(len(added), -1, dtype=np.int64)])
+    result = replace(changed(supercell, removed, moved, replaced, added), grid=replace(grid, number_a=number_a))
+    if result.n_sites == 0:
+        raise GeometryError("no site is left in the supercell: it is too small for its vacancies")
+    new_n = np.flatnonzero(np.isin(number_a, [-1, *moved]))
+    if len(new_n):
+        closest = CLOSEST * nearest_distance(grid.lattice) * grid.lattice_constant
+        find_pairs(result.cell_cc, result.periodic, result.positions_ac, closest, new_n, closest=closest)
+    return result
+
+
+def changed(
+    supercell: Supercell,
+    removed: Sequence[int],
+    moved: Mapping[int, FloatArray],
+    replaced: Mapping[int, str],
+    added: Sequence[tuple[FloatArray, str]],
+) -> Supercell:
+    """Without some sites, with some elsewhere or of another species, and with new ones last, wrapped into the cell.
+
+    The others keep their order; the result has no grid.
+    """
     symbols = list(supercell.species)
     for symbol in [*replaced.values(), *(symbol for _, symbol in added)]:
         if symbol not in symbols:
@@ -172,24 +194,15 @@ def apply_defects(supercell: Supercell, defects: Sequence[Defect]) -> Supercell:
         positions_ac[number] = x_c
     for number, symbol in replaced.items():
         species_a[number] = symbols.index(symbol)
-    stays_a = np.ones(supercell.n_sites, dtype=bool)
-    stays_a[removed] = False
     extra_nc = _wrapped(supercell, np.array([x_c for x_c, _ in added]).reshape(-1, 3))
-    number_a = np.concatenate([grid.number_a[stays_a], np.full(len(added), -1, dtype=np.int64)])
-    result = replace(
+    new_n = np.array([symbols.index(symbol) for _, symbol in added], dtype=np.int64)
+    return replace(
         supercell,
-        positions_ac=np.concatenate([positions_ac[stays_a], extra_nc]),
-        species_a=np.concatenate([species_a[stays_a], np.array([symbols.index(s) for _, s in added], dtype=np.int64)]),
+        positions_ac=np.concatenate([np.delete(positions_ac, removed, axis=0), extra_nc]),
+        species_a=np.concatenate([np.delete(species_a, removed), new_n]),
         species=tuple(symbols),
-        grid=replace(grid, number_a=number_a),
+        grid=None,
     )
-    if result.n_sites == 0:
-        raise GeometryError("no site is left in the supercell: it is too small for its vacancies")
-    new_n = np.flatnonzero(np.isin(number_a, [-1, *moved]))
-    if len(new_n):
-        closest = CLOSEST * nearest_distance(grid.lattice) * grid.lattice_constant
-        find_pairs(result.cell_cc, result.periodic, result.positions_ac, closest, new_n, closest=closest)
-    return result
 
 
 def nearest_distance(lattice: Lattice) -> float:
