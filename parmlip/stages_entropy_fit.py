@@ -137,7 +137,7 @@ def entropy_error_fields(
         if not int(results.read("label", f"n_{of}")):
             continue
         data = Dataset.unpacked(results.read("label", of))
-        names = tuple(dict.fromkeys(("energy", "force", "site_entropy", *study.fit.observed)))
+        names = tuple(dict.fromkeys(("energy", "force", *study.fit.observed)))
         factors = design.build_factors(basis, data, names, comm=comm)
         for kind in data.types:
             own = {key: factor for key, factor in factors.items() if key[0] == kind}
@@ -145,9 +145,8 @@ def entropy_error_fields(
             errors.setdefault(of, {})[kind] = {
                 _ENTROPY_NAMES.get(name, name): {"rmse": x["rmse"], "n": x["n_rows"]} for name, x in found.items()
             }
-            told = {name: x["rmse"] for name, x in errors[of][kind].items()}
-            logger.info("    %-10s %-12s entropy %.2e k_B, gradient %.2e k_B/A, site entropy %.2e k_B",
-                        of, kind, told["entropy"], told["gradient"], told["site_entropy"])  # fmt: skip
+            told = ", ".join(f"{name} {x['rmse']:.2e}" for name, x in errors[of][kind].items())
+            logger.info("    %-10s %-12s %s", of, kind, told)
     named = {_entropy_name(name): _of_entropy(name, field) for name, field in fields.items()}
     named["entropy_errors"] = Field(errors, "k_B", "root mean squares by set and type; gradients in k_B/A")
     if test is not None:

@@ -12,6 +12,8 @@ from parmlip.fit.dataset import Dataset, labelled
 from parmlip.io.fitted import fitted_law
 from parmlip.io.hdf5 import ResultFile
 from parmlip.pipeline import run
+from parmlip.report import draw, table
+from parmlip.report.entropy_figure import read_entropy_fits
 
 INPUT = """
 [run]
@@ -120,6 +122,36 @@ def test_site_entropies_with_gradients_are_fitted_to_their_own_labels(tmp_path):
     training = Dataset.unpacked(sites.read("label", "training"))
     for labels in training.labels[:6]:  # bulk: as many sites as the perfect cell
         assert labels.site_values_a.sum() == pytest.approx(labels.energy, abs=1e-9)
+
+
+def test_the_report_has_predictions_beside_labels_and_errors_by_type(total, tmp_path):
+    (fit,) = read_entropy_fits(total.path)
+    assert not fit.of_sites
+    assert (fit.n_training, fit.types) == (13, ("bulk",) * 3 + ("vacancy",) * 2)
+    assert [len(fit.gradient[kind][0]) for kind in ("bulk", "vacancy")] == [3 * 96, 2 * 93]
+    for kind in ("bulk", "vacancy"):
+        given, predicted = fit.gradient[kind]
+        rmse = fit.errors[kind]["gradient"][0]
+        assert np.sqrt(np.mean((given - predicted) ** 2)) == pytest.approx(rmse, rel=1e-8)
+    assert fit.rmse("entropy") == pytest.approx(total.read("train", "test_rmse_entropy"), rel=1e-8)
+    assert tmp_path / "total_entropy.png" in draw(total.path, tmp_path)
+    lines = [line.split() for line in table(total.path) if line.startswith("test ")]
+    assert {(kind, quantity) for _, kind, quantity, *_ in lines} == {
+        (kind, quantity) for kind in ("bulk", "vacancy") for quantity in ("entropy", "gradient")
+    }
+
+
+def test_a_sweep_gives_learning_curves_on_one_test_set(tmp_path):
+    sweep = ("sweep.training.samples=[2, 6]", "sweep.surrogate.cutoff=[4.0, 4.5]", "fit.homogeneous=0")
+    result = done(tmp_path / "curve.h5", *sweep)
+    fits = read_entropy_fits(result.path)
+    assert [fit.n_training for fit in fits] == [4, 4, 12, 12]
+    np.testing.assert_array_equal(fits[0].entropy[0], fits[3].entropy[0])  # the same test cells
+    for i, fit in enumerate(fits):
+        assert fit.rmse("gradient") == pytest.approx(result.read("train", "test_rmse_gradient", i), rel=1e-8)
+    assert tmp_path / "curve_entropy.png" in draw(result.path, tmp_path)
+    heading = next(line for line in table(result.path) if "dS/du RMSE" in line)
+    assert "S_f RMSE" in heading
 
 
 @pytest.mark.mpi(3)

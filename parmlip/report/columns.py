@@ -17,6 +17,8 @@ COLUMNS: Final = (
     ("fit time", "train.fit_seconds", "{:.2f}"),
     ("energy RMSE", "train.test_rmse_energy", "{:.3e}"),
     ("force RMSE", "train.test_rmse_force", "{:.3e}"),
+    ("S_f RMSE", "train.test_rmse_entropy", "{:.3e}"),
+    ("dS/du RMSE", "train.test_rmse_gradient", "{:.3e}"),
     ("in 2 sigma", "train.test_force_coverage_2sigma", "{:.3f}"),
     ("eps^E", "match.energy_error", "{:.2e}"),
     ("eps^F", "match.force_error", "{:.2e}"),

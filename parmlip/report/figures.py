@@ -16,6 +16,7 @@ from parmlip.report.bounds_figure import bounds_panel
 from parmlip.report.columns import in_words
 from parmlip.report.domain_figure import domain_panels
 from parmlip.report.domains import read_series
+from parmlip.report.entropy_figure import learning_panels, parity_panels, read_entropy_fits
 from parmlip.report.labels import place_labels, plain_ticks
 from parmlip.report.locality_figure import locality_panels, read_locality
 from parmlip.report.rates_figure import rates_panels, read_rates
@@ -51,6 +52,7 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     `<stem>_errors`: of a sweep, errors against force RMSE with fitted slopes and the theory's; where training cells of
     several sizes L were swept, a slope for each of them. `<stem>_domain`: then also errors against L.
     `<stem>_bounds`: where matching conditions were measured, the geometry error against the theorem's bound.
+    `<stem>_entropy`: of surrogates of the entropy, predictions against labels, or learning curves of a sweep.
     `<stem>_locality`, `<stem>_rates`: of these stages.
     `<stem>_summary`: forces on the test set and the displacement fields (of a sweep the point with the least force
     RMSE).
@@ -88,6 +90,11 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
             for axes, kind in zip(panels, bounds.terms, strict=True):
                 bounds_panel(axes, bounds, kind)
             written += _save(figure, directory, f"{Path(path).stem}_bounds", formats)
+        fits = read_entropy_fits(path)
+        if fits:
+            figure, (left, right) = _panels(2, 5.6, 5.0)
+            (learning_panels(left, right, fits) if len(fits) > 1 else parity_panels(left, right, fits[0]))
+            written += _save(figure, directory, f"{Path(path).stem}_entropy", formats)
         decays = read_locality(path)
         if decays:
             figure, panels = _panels(1 + any(one.truncation is not None for one in decays), 6.2, 5.4)

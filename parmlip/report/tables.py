@@ -12,6 +12,7 @@ from parmlip.io.hdf5 import ResultFile, scalar_fields, scalars
 from parmlip.report.bounds import bound_lines
 from parmlip.report.columns import COLUMNS, IF_SWEPT, column_of, in_words, matching_keys
 from parmlip.report.domains import read_series, slope_lines
+from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.published import aligned, beside, read_published
 from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, energies_line, key_at, read_sweep
 
@@ -32,7 +33,7 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
     values, meta = scalars(path), ResultFile(path).meta()
     swept = list(dict.fromkeys(key for point in points for key in point))
     rows = [[*swept], [""] * len(swept), *([in_words(point.get(key, "")) for key in swept] for point in points)]
-    lacks_test = not any(key.endswith("train.test_rmse_force") for key in values)
+    lacks_test = not any(key.endswith(("train.test_rmse_force", "train.test_rmse_gradient")) for key in values)
     for name in [*(name for _, name, _ in COLUMNS), *matching_keys(values)]:
         heading, unit, form = column_of(name)
         key = name.replace("test_", "") if lacks_test else name
@@ -69,6 +70,7 @@ def _type_tables(path: Path, n_points: int) -> list[str]:
     """Errors of a data set by configuration type; of a sweep, for every point."""
     file, lines = ResultFile(path), []
     for point in [None, *range(n_points)]:
+        lines += entropy_lines(file, point)
         if not file.complete("train", point) or "errors" not in file.names("train", point):
             continue
         lines += ["", "errors by configuration type" + ("" if point is None else f", point {point}")]
