@@ -19,8 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.crystal.distances import distances_to
-from parmlip.crystal.supercell import Supercell, lattice_positions
+from parmlip.crystal.defect_sites import equivalent_sites, sites_by_distance
+from parmlip.crystal.supercell import Supercell
 from parmlip.errors import ConvergenceError
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.green_trace import trace_with
@@ -54,6 +54,7 @@ class Work:
     max_probes: int = 400
     batch: int = 12
     seed: int = 1
+    n_negative: int = 0  # modes that may be negative, as at a saddle: left out of the sum of g
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def total_entropy(relative: RelativeHessian, energy: Energy, u_nd: FloatArray, w
     n_modes = d * (cell.n_sites - 1)
     first = -0.5 * (trace - n_modes)
     site_s, distance_s = sites_by_distance(cell)
-    total = _Sum(relative, work)
+    total = _Sum(relative, work, cell, energy.sites.gather_to_all(u_nd))
     n_near = len(site_s)
     probe_k: list[float] = []
     if work.near_radius is not None:
@@ -111,7 +112,8 @@ def total_entropy(relative: RelativeHessian, energy: Energy, u_nd: FloatArray, w
         with timed("entropy: probes"):
             probe_k = total.probes(site_s[n_near:], 0, min(_PILOT_PROBES, work.max_probes))
         if work.near_radius is None:
-            wanted = _near_sites(float(np.std(probe_k, ddof=1)), n_near, len(site_s), d, _SHARE * work.tolerance)
+            cost = d * total.sites_done / n_near  # vectors a near site, with what symmetry saves
+            wanted = _near_sites(float(np.std(probe_k, ddof=1)), n_near, len(site_s), cost, _SHARE * work.tolerance)
             wanted = _whole_shells(distance_s, wanted)
             if wanted > n_near:
                 logger.info("spread of a probe %.2e k_B: %d near sites", np.std(probe_k, ddof=1), wanted)
@@ -148,40 +150,12 @@ def total_entropy(relative: RelativeHessian, energy: Energy, u_nd: FloatArray, w
     )
 
 
-def sites_by_distance(cell: Supercell) -> tuple[IntArray, FloatArray]:
-    """Existing sites (global numbers) and vacant ones (-1 - g), by their distance from the nearest defect. Local.
-
-    Defects are vacant, extra and replaced sites; these come first. Without any, all sites are far.
-    """
-    grid = cell.grid
-    assert grid is not None  # F H F exists
-    n_grid = int(np.prod(grid.repeats)) * grid.lattice.n_basis
-    number_a = grid.number_a
-    vacant = np.setdiff1d(np.arange(n_grid), number_a[number_a >= 0])
-    odd = number_a < 0
-    if len(cell.species) > 1:
-        slot_a = np.where(odd, 0, number_a) % grid.lattice.n_basis
-        for slot in range(grid.lattice.n_basis):
-            of_slot = ~odd & (slot_a == slot)
-            if of_slot.any():
-                usual = np.bincount(cell.species_a[of_slot]).argmax()
-                odd |= of_slot & (cell.species_a != usual)
-    vacant_vc = lattice_positions(grid, vacant)
-    points = np.concatenate([vacant_vc, cell.positions_ac[odd]])
-    site_s = np.concatenate([-1 - vacant, np.arange(cell.n_sites)])
-    if len(points) == 0:
-        return site_s, np.full(len(site_s), np.inf)
-    distance_s = np.concatenate([np.zeros(len(vacant)), distances_to(cell, points)])
-    distance_s[len(vacant) + np.flatnonzero(odd)] = 0.0
-    order = np.lexsort((site_s, np.round(distance_s, 6)))
-    return site_s[order], distance_s[order]
-
-
 class _Sum:
     """The parts of a total as they come. Collective, as are its methods."""
 
-    def __init__(self, relative: RelativeHessian, work: Work) -> None:
-        self.relative, self.work = relative, work
+    def __init__(self, relative: RelativeHessian, work: Work, cell: Supercell, u_ad: FloatArray) -> None:
+        self.relative, self.work, self._cell, self._u_ad = relative, work, cell, u_ad
+        self.sites_done = 0
         self.remainders: list[FloatArray] = []
         self.entropies: list[FloatArray] = []
         self.krylov_error = 0.0
@@ -189,17 +163,20 @@ class _Sum:
         self.n_special = len(relative.vacant) + relative.n_extra
 
     def near(self, site_s: IntArray) -> None:
-        """Sites one by one."""
+        """Whole shells of sites, one of each kind of equivalent ones."""
         d = self.relative.dimension
-        site_v, component_v = np.repeat(site_s, d), np.tile(np.arange(d), len(site_s))
+        first_s = equivalent_sites(self._cell, site_s, self._u_ad)
+        one, place_s, count = np.unique(first_s, return_inverse=True, return_counts=True)
+        site_v, component_v = np.repeat(site_s[one], d), np.tile(np.arange(d), len(one))
         log_v, rest_v = np.zeros(len(site_v)), np.zeros(len(site_v))
         for first in range(0, len(site_v), self.work.batch):
             part = slice(first, first + self.work.batch)
             found = self._values(self.relative.start(site_v[part], component_v[part]), self.work.krylov_tolerance)
             log_v[part], rest_v[part] = found.log_b, found.log_b - found.linear_b
-            self.krylov_error += 0.5 * float(found.residual_b.sum())
-        self.entropies.append(-0.5 * log_v.reshape(-1, d).sum(axis=1))
-        self.remainders.append(-0.5 * rest_v.reshape(-1, d).sum(axis=1))
+            self.krylov_error += 0.5 * float(found.residual_b @ np.repeat(count, d)[part])
+        self.entropies.append(-0.5 * log_v.reshape(-1, d).sum(axis=1)[place_s])
+        self.remainders.append(-0.5 * rest_v.reshape(-1, d).sum(axis=1)[place_s])
+        self.sites_done += len(one)
 
     def probes(self, far_s: IntArray, start: int, n: int) -> list[float]:
         """What probes number `start` and on say of the far sites together."""
@@ -223,7 +200,7 @@ class _Sum:
 
     def _values(self, start_xb: FloatArray, tolerance: float) -> Values:
         found = values_of(self.relative, start_xb, self.work.method, floor=FLOOR, tolerance=tolerance)
-        if found.n_negative:
+        if found.n_negative > self.work.n_negative:
             raise ConvergenceError(
                 f"at least {found.n_negative} negative mode(s), the lowest {found.negative:.3e} relative to the "
                 "perfect crystal: the state is not a minimum, its vibrational entropy is not defined"
@@ -240,13 +217,13 @@ def _signs(seed: int, probe: int, n: int) -> NDArray[np.int8]:
     return (2 * np.unpackbits(bits)[:n].astype(np.int8) - 1).astype(np.int8)
 
 
-def _near_sites(spread: float, n: int, most: int, d: int, tolerance: float) -> int:
+def _near_sites(spread: float, n: int, most: int, cost_near: float, tolerance: float) -> int:
     """Number of near sites for which these and the probes cost least, given the spread of a probe with `n` of them."""
     candidates = np.unique(np.geomspace(n, most, 200).astype(np.int64))
     probes = np.maximum((spread / tolerance) ** 2 * (n / candidates) ** _DECAY, _PILOT_PROBES)
     probes[candidates >= most] = 0.0
     # the near vectors and probes of the first n are done
-    cost = d * (candidates - n) + np.where(candidates == n, probes - _PILOT_PROBES, probes)
+    cost = cost_near * (candidates - n) + np.where(candidates == n, probes - _PILOT_PROBES, probes)
     return int(candidates[int(np.argmin(cost))])
 
 

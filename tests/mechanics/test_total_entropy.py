@@ -7,6 +7,7 @@ import pytest
 from mpi4py import MPI
 
 from parmlip.config import Relax
+from parmlip.crystal.defect_sites import equivalent_sites, sites_by_distance
 from parmlip.crystal.defects import Divacancy, Interstitial, Substitution, Vacancy, apply_defects
 from parmlip.crystal.lattices import LATTICES
 from parmlip.crystal.supercell import build_supercell
@@ -19,7 +20,8 @@ from parmlip.mechanics.green_trace import trace_with
 from parmlip.mechanics.log_determinant import log_determinant
 from parmlip.mechanics.relax import relax
 from parmlip.mechanics.resolvent import RelativeHessian
-from parmlip.mechanics.total_entropy import Work, sites_by_distance, total_entropy
+from parmlip.mechanics.site_entropy import site_entropies
+from parmlip.mechanics.total_entropy import Work, total_entropy
 from parmlip.potentials import stillinger_weber, toy
 from parmlip.potentials.eam import builtin
 from tests.mechanics.entropy_cells import ORACLE, defect
@@ -230,6 +232,34 @@ def test_the_infinite_crystal_is_the_limit_of_large_ones(comm):
         off = [abs(r.logdet / r.n_hom - r.logdet_density) * r.n_hom / np.log(r.n_hom) for r in (small, large)]
         assert off[1] == pytest.approx(off[0], rel=0.5)
         assert small.logdet_density == large.logdet_density
+
+
+@pytest.mark.parametrize(
+    ("law", "lattice", "a", "repeats", "defects", "kinds"),
+    [
+        # round a vacancy in diamond: itself, then shells of 4, 12, 12, 6 and 12 sites, each one kind (6.1 angstrom)
+        (SI, "diamond", 5.430949777364731, (3, 3, 3), [Vacancy((0, 0, 0))], (6, 47)),
+        (CU, "fcc", 3.615, (3, 3, 3), [Vacancy((0.5, 0.5, 0))], (6, 67)),  # 1, 12, 6, 24, 12, 12 (half of 24)
+        (CU, "fcc", 3.615, (3, 3, 3), DUMBBELL, None),
+    ],
+)
+def test_equivalent_sites_have_equal_entropies(law, lattice, a, repeats, defects, kinds, comm):
+    case = Case(law, lattice, a, repeats, defects, comm)
+    u_ad = case.energy.sites.gather_to_all(case.u_nd)
+    site_s, distance_s = sites_by_distance(case.cell)
+    n = int(np.searchsorted(distance_s, 5.95))
+    first_s = equivalent_sites(case.cell, site_s[:n], u_ad)
+    if kinds is not None:
+        assert (len(np.unique(first_s)), n) == kinds
+    assert len(np.unique(first_s)) < n / 3
+    np.testing.assert_allclose(distance_s[:n], distance_s[:n][first_s], rtol=0, atol=1e-6 + 5.0 * (kinds is None))
+    matrix = hessian.assembled(case.energy, case.u_nd)
+    with RelativeHessian(matrix, law, case.cell, case.energy.sites) as relative:
+        value_s = site_entropies(relative, site_s[:n], tolerance=1e-12).values
+    matrix.destroy()
+    np.testing.assert_allclose(value_s, value_s[first_s], rtol=0, atol=1e-7)
+    u_ad[site_s[n - 1]] += [1e-4, 0.0, 0.0]  # and no others
+    assert len(np.unique(equivalent_sites(case.cell, site_s[:n], u_ad))) > len(np.unique(first_s))
 
 
 def test_sites_come_in_the_order_of_their_distance_from_defects():
