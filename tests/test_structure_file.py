@@ -82,7 +82,7 @@ def told(done, code):
 
 
 def test_a_vacancy_at_a_site_of_a_files_cell_is_that_of_the_lattice(tmp_path):
-    a = 5.43
+    a = 5.3  # compressed: the symmetric vacancy hardly relaxes at the lattice constant
     found = {}
     crystals = {
         "file": 'file = "si.xyz"\nspecies = ["Si"]',
@@ -92,7 +92,10 @@ def test_a_vacancy_at_a_site_of_a_files_cell_is_that_of_the_lattice(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         ase.io.write(folder / "si.xyz", bulk("Si", "diamond", a, cubic=True), parallel=False)
-        done = run(folder, SILICON.replace("CRYSTAL", crystal).replace("DEFECTS", VACANCY))
+        text = SILICON.replace("CRYSTAL", crystal).replace("DEFECTS", VACANCY)
+        if name == "lattice":  # no fit is needed here
+            text = text.replace('"train", "relax", "compare"', '"relax"') + '[relax]\nlaws = ["reference"]\n'
+        done = run(folder, text)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr
         found[name] = scalars(folder)
     assert found["file"]["build.n_sites"] == 8 * 27 - 1
