@@ -67,6 +67,8 @@ def column_of(key: str) -> tuple[str, str, str]:
     for heading, name, form in COLUMNS:
         if name == key:
             return heading, UNITS.get(heading, ""), form
+    if key == "train.test_rmse_energy_per_atom":
+        return "energy RMSE", "eV/atom", "{:.2e}"
     if key.startswith("train.matching.") and key.endswith(".relative"):
         return key.split(".")[2], "relative", "{:.2e}"
     return key, "", "{:.6g}"
