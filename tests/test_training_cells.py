@@ -111,6 +111,20 @@ def test_the_distance_of_defects_is_that_of_the_nearest_images(at, distance):
     assert defect_distance(study, cell, OF) == pytest.approx(distance)
 
 
+def test_defects_that_go_with_the_training_cell_are_built_at_each_point(tmp_path):
+    vacancies = [f'[{{ kind = "vacancy", at = [0, 0] }}, {{ kind = "vacancy", at = [{n}, 0] }}]' for n in (2, 3)]
+    rows = ", ".join(f"[[{n}, 2], {defects}]" for n, defects in zip((3, 4), vacancies, strict=True))
+    together = f'sweep."training.cell, simulation.defects"=[{rows}]'
+    study = loads(INPUT.format(output=tmp_path / "two.h5"), [together, "sweep.fit.tolerance=[1e-4, 1e-6]"])
+    run(study, MPI.COMM_SELF)
+    file = ResultFile(tmp_path / "two.h5")
+    assert [file.read("build", "defect_distance", i) for i in range(4)] == pytest.approx([2.0, 2.0, 3.0, 3.0])
+    assert [len(file.read("label", "training", i)["n_sites"]) for i in range(4)] == [13] * 4
+    domains = [file.read("train", "domain_size", i) for i in range(4)]
+    assert domains == pytest.approx([3.0, 3.0, 12.0**0.5, 12.0**0.5])
+    assert not file.complete("build")
+
+
 def test_orthorhombic_cells_of_other_lattices_are_refused():
     with pytest.raises(ConfigError, match='shape = "orthorhombic": is for'):
         loads(INPUT.format(output="x.h5"), ["crystal.lattice=square"])
