@@ -20,7 +20,10 @@ from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.taylor import LatticeState, TaylorLaw, lattice_vectors
 from parmlip.potentials.taylor_state import CellState, SmallCell
 
-__all__ = ["controlled_law", "controlled_law_in_training", "domain_length", "domain_size", "lattice_law", "stands_for"]
+__all__ = [
+    "controlled_law", "controlled_law_in_training", "domain_length", "domain_size", "lattice_law", "stands_for",
+    "training_state",
+]  # fmt: skip
 
 Crystal = tuple[Lattice, float]
 
@@ -48,14 +51,27 @@ def controlled_law(study: Study, of: Crystal, displacements: Sequence[NDArray[np
         Equilibria of the training cells, in the order of the input, angstrom; not used with states = "lattice".
     """
     law = lattice_law(study, of)
-    cell, defects = supercell(study, study.simulation, of), []
     if study.surrogate.states == "equilibrium":
-        which = stands_for(study)
-        small = [_small_cell(study, t, of, u_ad) for t, u_ad in zip(study.training, displacements, strict=True)]
-        defects = [
-            (centre, small[i]) for centre, i in zip(defect_centres(study, study.simulation, of), which, strict=True)
-        ]
-    return law.about(CellState(_lattice_state(law.law, of), cell, defects))
+        return law.about(training_state(study, of, displacements))
+    return law.about(CellState(_lattice_state(law.law, of), supercell(study, study.simulation, of)))
+
+
+def training_state(study: Study, of: Crystal, displacements: Sequence[NDArray[np.float64]]) -> CellState:
+    """The simulation cell with D u_L of the training cells about its defects, closer than `near` L: see `stands_for`.
+
+    Parameters
+    ----------
+    displacements : sequence of ndarray, shape (n_sites, d)
+        Equilibria of the training cells, in the order of the input, angstrom.
+    """
+    which = stands_for(study)
+    centres = defect_centres(study, study.simulation, of)
+    small = {i: _small_cell(study, study.training[i], of, displacements[i]) for i in set(which)}
+    defects = [(centre, small[i]) for centre, i in zip(centres, which, strict=True)]
+    # unit cells are matched with vectors as far as the law's lists, which only a law of site energies has
+    reach = (0.0 if study.reference.is_total else reference_law(study).cutoff) + _BEYOND
+    lattice = LatticeState(lattice_vectors(*of, max(reach, 1.5 * of[1] * nearest_distance(of[0]))))
+    return CellState(lattice, supercell(study, study.simulation, of), defects)
 
 
 def controlled_law_in_training(
@@ -92,7 +108,7 @@ def stands_for(study: Study) -> list[int]:
     ConfigError
         There is none.
     """
-    found = []
+    found: list[int] = []
     for n, defect in enumerate(study.simulation.defects):
         same = [i for i, t in enumerate(study.training) if len(t.defects) == 1 and _alike(defect, t.defects[0])]
         if not same:

@@ -9,18 +9,23 @@ from typing import Any
 
 import numpy as np
 from mpi4py import MPI
+from numpy.typing import NDArray
 
 from parmlip import construct
 from parmlip.analysis.advice import Budget, Change, Measured, Term, Training, advice, budget
 from parmlip.analysis.matching import CellPair
 from parmlip.config import Study
 from parmlip.config_schema import plain, show, toml_document
-from parmlip.construct_controlled import domain_length
+from parmlip.construct_controlled import domain_length, stands_for, training_state
 from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.nearest import nearest_neighbours
+from parmlip.crystal.neighbours import pair_vectors
 from parmlip.crystal.norms import stencil_squares
+from parmlip.crystal.supercell import Supercell
+from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import Field
+from parmlip.io.reference_cache import CachedLaw
 from parmlip.io.results import Results
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.stability import Product
@@ -43,7 +48,7 @@ def advised(study: Study, results: Results, of: tuple[Lattice, float], comm: MPI
     found = budget(measured)
     training = _training(study, results)
     changes = advice(measured, training, geometry=study.advise.geometry_error, energy=study.advise.energy_error)
-    lines = _lines(found, study)
+    lines = [*_ball_lines(measured.excursion), *_lines(found, study)]
     if changes:
         path = results.path.with_name(f"{study.source.stem}_advised.toml")
         lines += [f"{i + 1}. {change.reason}: {_keys(change)}" for i, change in enumerate(changes)]
@@ -60,6 +65,7 @@ def advised(study: Study, results: Results, of: tuple[Lattice, float], comm: MPI
         "geometry_bound": Field(Budget.total(found.geometry), "A"),
         "energy_bound": Field(Budget.total(found.energy), "eV"),
         "formation_bound": Field(Budget.total(found.formation), "eV"),
+        "ball_excursion": Field(measured.excursion, about="of the equilibrium from u_L over that of training states"),
         "stability_constant": Field(measured.stability, "eV/A^2", "least <H v, v> / ||Dv||^2"),
         "changes": Field([change.reason for change in changes]),
     }
@@ -94,7 +100,7 @@ def changed_input(study: Study, changes: list[Change]) -> str:
 def _measured(study: Study, results: Results, of: tuple[Lattice, float], comm: MPI.Comm) -> Measured:
     cell = construct.supercell(study, study.simulation, of)
     kind = study.compare.stencil
-    laws = construct.reference_law(study), construct.surrogate_law(results)
+    laws = construct.any_law(study), construct.surrogate_law(results)
     energy = Energy(laws[1], cell, comm=comm)
     u_ad = results.read("relax_surrogate", "displacement")
     u_nd = energy.sites.restrict(u_ad)
@@ -109,6 +115,7 @@ def _measured(study: Study, results: Results, of: tuple[Lattice, float], comm: M
         far_n = distances_to(cell, centres)[energy.sites.global_n] > 0.5 * length
         far_square, far_fourth = (comm.allreduce(math.fsum(square_n[far_n] ** power)) for power in (1, 2))
     return Measured(
+        excursion=_excursion(study, results, of, cell, u_ad, energy.sites.global_n, comm),
         dimension=cell.dimension, n_defects=max(len(study.simulation.defects), 1), length=length, n_sites=n_sites,
         # Of the random states: ascent goes to the corners of a cube that has a dimension for each site, where no
         # equilibrium lies.
@@ -121,7 +128,35 @@ def _measured(study: Study, results: Results, of: tuple[Lattice, float], comm: M
     )  # fmt: skip
 
 
-def _cubic(study: Study, of: tuple[Lattice, float], laws: tuple[SiteLaw, SiteLaw], comm: MPI.Comm) -> float:
+def _excursion(
+    study: Study, results: Results, of: tuple[Lattice, float], cell: Supercell, u_ad: NDArray[np.float64],
+    global_n: NDArray[np.int64], comm: MPI.Comm,
+) -> float:  # fmt: skip
+    """Largest component of D(u - u_L), over nearest neighbours of sites closer than L/2 to a defect.
+
+    Relative to the largest of training states, twice the half width of their displacements; 0 where it cannot be told.
+    """
+    if not study.simulation.defects or "centre" not in results.names("label"):
+        return 0.0
+    try:
+        which = stands_for(study)
+    except ConfigError as error:
+        logger.info("whether the equilibrium is within the training ball cannot be told: %s", error)
+        return 0.0
+    state = training_state(study, of, [results.read("label", f"centre/{i}") for i in range(len(study.training))])
+    half_width = max(study.training[i].rattle.half_width for i in which)
+    if half_width == 0.0:
+        return math.inf
+    pairs = nearest_neighbours(cell, study.compare.stencil, global_n)
+    centre_p = pairs.centre_p
+    bond_pc = pair_vectors(pairs, cell.cell_cc, cell.positions_ac)
+    d = cell.dimension
+    off_pd = u_ad[pairs.site_p] - u_ad[centre_p] - state.differences(centre_p, bond_pc)[:, :d]
+    largest = float(np.abs(off_pd[state.is_near(centre_p)]).max(initial=0.0))
+    return float(comm.allreduce(largest, op=MPI.MAX)) / (2.0 * half_width)
+
+
+def _cubic(study: Study, of: tuple[Lattice, float], laws: tuple[SiteLaw | CachedLaw, SiteLaw], comm: MPI.Comm) -> float:
     """Error of the perfect crystal's third derivative: change of the Hessian's error over the largest |Du|, eV/A^3.
 
     By one random displacement. The error of the energy density's third derivative by strain would not do: most of
@@ -150,6 +185,7 @@ def _training(study: Study, results: Results) -> Training:
         force_constants=weights.force_derivative_1 > 0.0 or weights.hessian > 0.0,
         total_degree=degree if isinstance(degree, int) else None,
         samples=max(block.samples for block in study.training), overfit=overfit,
+        rattle=max((block.rattle.amplitude, block.rattle.kind) for block in study.training),
     )  # fmt: skip
 
 
@@ -166,6 +202,15 @@ def _lines(found: Budget, study: Study) -> list[str]:
         lines.append(f"{titles[name]}: bound {total:.2e} {unit}, wanted {wanted[name]:.2e}")
         lines += [f"  {t.value:10.2e}  {'<' if t is largest else ' '} {t.name:<16} {t.cause}" for t in terms]
     return lines
+
+
+def _ball_lines(excursion: float) -> list[str]:
+    if excursion == 0.0:
+        return []
+    if excursion <= 1.0:
+        return [f"the equilibrium is within the training ball: {excursion:.2g} of its radius from u_L near the defects"]
+    where = f"{excursion:.2g} times its radius from u_L near the defects"
+    return [f"the equilibrium is OUTSIDE the training ball, {where}: the bounds below do not hold for it"]
 
 
 def _keys(change: Change) -> str:

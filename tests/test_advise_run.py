@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from parmlip.cli import main
-from parmlip.io.hdf5 import scalars
+from parmlip.io.hdf5 import ResultFile, scalars
 
 INPUT = """
 [crystal]
@@ -80,6 +80,22 @@ def test_energies_that_are_not_determined_are_the_bulks_fault_and_mended(
     assert main(["advise", "in_advised.toml", "--overwrite"]) == 0
     mended = scalars(tmp_path / "in_advised_advise.h5")
     assert mended["advise.formation_bound"] < 0.03
+
+
+def test_an_equilibrium_outside_the_training_ball_is_told_before_bounds_that_do_not_hold_for_it(tmp_path, monkeypatch):
+    """Rattles of 0.01 A about cells of 4 spacings: a bound of 3e-3 A was told, the true error is 0.2 A."""
+    bad, changed = advise(tmp_path, monkeypatch, cell="4, 4", amplitude="0.01", wanted="0.03")
+    assert bad["advise.geometry_bound"] < 0.03
+    assert bad["advise.ball_excursion"] > 3.0
+    assert "outside the training ball" in ResultFile(tmp_path / "in_advise.h5").read("advise", "changes")[0]
+    assert changed["training"][0]["rattle"]["amplitude"] > 0.05
+    assert main(["advise", "in_advised.toml", "--overwrite"]) == 0
+    assert scalars(tmp_path / "in_advised_advise.h5")["advise.ball_excursion"] < 1.0
+    for name in ("in.toml", "in_advised.toml"):
+        assert main([name, "--overwrite", "--set", "run.output=true.h5", "--set", "report.figure=false"]) == 0
+        true = scalars(tmp_path / "true.h5")["compare.geometry_error"]
+        told = scalars(tmp_path / f"{name[:-5]}_advise.h5")["advise.geometry_bound"]
+        assert (true < told) == (name == "in_advised.toml"), (name, true, told)
 
 
 def test_a_training_cell_that_is_too_small_is_enlarged(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 The theorem, (3.7) and (3.8) of Ortner and Wang (2022), bounds the errors by C (eps^F + L^-d/2 eps^FC_hom + L^-3d/2).
 Here its terms are told one by one with what stands in for C in the proof: the stability constant gamma of the training
 cell, the reference's norm, and the far field |Du| beyond L/2 of the defects, of which L^-d/2 and L^-3d/2 are the decay.
+All hold within the ball of training states only; whether the simulation's equilibrium lies in it is told apart.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from parmlip.errors import DataError
 # Beyond this factor of test over training force error more functions would only fit the training set better.
 _OVERFITTED: Final = 1.5
 _MORE_DEGREES: Final = 2
+_SPARE: Final = 1.5  # by which a wider ball is to exceed what was seen
+_LARGEST_RATTLE: Final = 0.2  # angstrom; beyond it sites are displaced by a tenth of their distance
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,9 @@ class Measured:
     far_square: float  # sum of |Du|^2 over sites farther than L/2 from every defect, angstrom^2
     far_fourth: float  # sum of |Du|^4 over them, angstrom^4
     bulk_energy: float  # error of the energy per site of the perfect crystal, eV
+    # How far the surrogate's equilibrium is from the training cell's near the defects, largest component of D(u - u_L)
+    # over that of the training states: beyond 1 it is outside the ball in which errors were measured.
+    excursion: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class Training:
     total_degree: int | None  # None: one for each order, or no ACE
     samples: int
     overfit: float  # test force RMSE over training force RMSE; 1 where unknown
+    rattle: tuple[float, str] = (0.0, "uniform")  # amplitude, angstrom, and kind
 
 
 @dataclass(frozen=True)
@@ -124,21 +131,32 @@ def budget(m: Measured) -> Budget:
 def advice(m: Measured, training: Training, *, geometry: float, energy: float) -> list[Change]:
     """What to change so that the bounds fall below the wanted errors `geometry` (angstrom) and `energy` (eV).
 
-    The dominating term first; nothing if the bounds are met. The energy's is that of the formation energy.
+    The dominating term first; nothing if the bounds are met. The energy's is that of the formation energy. Before all:
+    if the simulation's equilibrium is outside the training ball, the bounds do not hold whatever their values.
     """
+    changes = [_wider(m, training)] if m.excursion > 1.0 else []
     found = budget(m)
     excess = [
         (Budget.total(terms) / wanted, Budget.largest(terms), wanted)
         for terms, wanted in ((found.geometry, geometry), (found.formation, energy))
         if Budget.total(terms) > wanted
     ]
-    changes: list[Change] = []
     for _, term, wanted in sorted(excess, key=lambda e: -e[0]):
         worst = Budget.largest(found.geometry) if term.name == "geometry" else term
         for change in _remedies(m, training, worst, wanted if worst is term else geometry):
             if change not in changes:
                 changes.append(change)
     return changes
+
+
+def _wider(m: Measured, training: Training) -> Change:
+    """Larger displacements as long as they are small, then larger cells."""
+    amplitude, kind = training.rattle
+    reason = "the equilibrium of the simulation is outside the training ball, where no error was measured: "
+    wanted = _SPARE * m.excursion * amplitude
+    if 0.0 < wanted <= _LARGEST_RATTLE:
+        return Change(f"{reason}rattle more", {"training.rattle": {"amplitude": float(f"{wanted:.2g}"), "kind": kind}})
+    return Change(f"{reason}enlarge the training cells, whose equilibrium is then nearer", {"training.scale": 1.5})
 
 
 def _remedies(m: Measured, training: Training, term: Term, wanted: float) -> list[Change]:

@@ -86,16 +86,28 @@ class CellState:
         far: NDArray[np.bool_] = self._defect_a[environments.origin.global_n] < 0
         return far
 
-    def _strained(self, environments: Environments, bond_pc: FloatArray, global_n: IntArray) -> FloatArray:
-        count_n = np.diff(environments.first_n)
-        defect_p = np.repeat(self._defect_a[global_n], count_n)
-        offset_pc = np.repeat(self._offset_ac[global_n], count_n, axis=0)
-        r_pc = bond_pc.copy()
+    def is_near(self, site_p: IntArray) -> NDArray[np.bool_]:
+        """Sites of the large cell that see a small cell's equilibrium."""
+        near_p: NDArray[np.bool_] = self._defect_a[site_p] >= 0
+        return near_p
+
+    def differences(self, centre_p: IntArray, bond_pc: FloatArray) -> FloatArray:
+        """D u_L (n_pairs, 3) along bonds of the reference configuration, zero for centres that are not near, angstrom.
+
+        `centre_p` are sites of the large cell, `bond_pc` vectors to their neighbours.
+        """
+        defect_p, offset_pc = self._defect_a[centre_p], self._offset_ac[centre_p]
+        found_pc = np.zeros_like(bond_pc)
         for k, field in enumerate(self._fields):
             mine = defect_p == k
             at_pc = offset_pc[mine]
-            r_pc[mine] += field(at_pc + bond_pc[mine]) - field(at_pc)
-        return r_pc
+            found_pc[mine] = field(at_pc + bond_pc[mine]) - field(at_pc)
+        return found_pc
+
+    def _strained(self, environments: Environments, bond_pc: FloatArray, global_n: IntArray) -> FloatArray:
+        centre_p = np.repeat(global_n, np.diff(environments.first_n))
+        strained_pc: FloatArray = bond_pc + self.differences(centre_p, bond_pc)
+        return strained_pc
 
 
 class _Field:

@@ -37,12 +37,24 @@ def test_nothing_is_advised_where_the_bounds_are_met():
         ({"force_constants_hom": 1.0}, {}, "force constants are off", "fit.weights.force_derivative_1"),
         ({"force_constants_hom": 1.0}, {"force_constants": True}, "too small", "training.scale"),
         ({"far_fourth": 1e-2}, {}, "too small", "training.scale"),
+        (
+            {"excursion": 5.0, "force": 1e-1},
+            {"rattle": (0.01, "julip")},
+            "outside the training ball",
+            "training.rattle",
+        ),
+        ({"excursion": 5.0, "force": 1e-1}, {"rattle": (0.1, "julip")}, "outside the ", "training.scale"),
     ],
 )
 def test_each_fault_has_its_remedy_first(measured, training, cause, key):
     first = advice(replace(GOOD, **measured), replace(FITTED, **training), geometry=1e-3, energy=1e-3)[0]
     assert cause in first.reason
     assert key in first.keys
+
+
+def test_outside_the_ball_something_is_advised_even_where_the_bounds_are_met():
+    assert len(causes(replace(GOOD, excursion=1.1), FITTED)) == 1
+    assert causes(replace(GOOD, excursion=0.9), FITTED) == []
 
 
 def test_the_bound_holds_for_a_linear_chain_of_two_springs():
