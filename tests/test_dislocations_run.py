@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from parmlip.crystal.elasticity import full_tensor, rotated, stroh
+from parmlip.report.domains import Series
 from parmlip.units import GPA_PER_EV_A3
 
 PARMLIP = (sys.executable, "-m", "parmlip")
@@ -161,3 +162,11 @@ def test_what_cannot_be_built_ends_with_one_line_before_any_work(tmp_path, chang
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("parmlip: error:")
     assert words in last
+
+
+def test_slopes_against_the_training_domain_stand_beside_those_of_the_theory_of_dislocations():
+    x = np.array([4.0, 6.0, 8.0, 12.0])
+    one = Series("", "L", x, {"geometry_error": x**-2.0}, x, np.ones(4, dtype=bool), 3, of_lines=True)
+    assert one.theory("geometry_error") == (-1.0, -2.0)
+    assert one.theory("energy_error") == (-2.0,)
+    assert one.slope("geometry_error").slope == pytest.approx(-2.0)

@@ -23,7 +23,12 @@ THEORY: Final[Mapping[str, tuple[float, ...]]] = {
     "energy_error": (-1.0,),
     "formation_energy_error": (-1.0,),
 }
-
+# Wang, Patel, Ortner (2023), table 1, dislocations: with eps^V_1 = 0, and with eps^V_2 = 0 too.
+THEORY_OF_LINES: Final[Mapping[str, tuple[float, ...]]] = {
+    "geometry_error": (-1.0, -2.0),
+    "energy_error": (-2.0,),
+    "formation_energy_error": (-2.0,),
+}
 
 # Tables whose keys make one fit better than another.
 OF_FIT: Final = ("surrogate", "fit", "training")
@@ -40,6 +45,7 @@ class Series:
     rmse_energy: RealArray  # (n,) eV
     same_basin: NDArray[np.bool_]  # (n,)
     dimension: int
+    of_lines: bool = False  # whether the simulation cell has dislocations
 
     def usable(self, quantity: str) -> NDArray[np.bool_]:
         """Points that have a logarithm and are in the reference's basin."""
@@ -55,6 +61,8 @@ class Series:
         """Slopes that the theory allows."""
         if self.against == "RMSE":
             return {"geometry_error": (1.0,), "energy_error": (2.0,)}.get(quantity, ())
+        if self.of_lines:
+            return THEORY_OF_LINES[quantity]
         return tuple(self.dimension * s for s in THEORY[quantity])
 
 
@@ -121,7 +129,8 @@ def _grouped(
         same = np.array([bool(values.get(f"sweep.{i}.compare.same_basin", True)) for i in mine])
         energy = np.array([float(values.get(_energy_key(values, i), np.nan)) for i in mine])
         dimension = int(values.get(key_at(values, mine[0], "build.dimension"), 3))
-        found.append(Series(name, against, np.array([x[i] for i in mine]), errors, energy, same, dimension))
+        of_lines = key_at(values, mine[0], "build.core_separation") in values
+        found.append(Series(name, against, np.array([x[i] for i in mine]), errors, energy, same, dimension, of_lines))
     return found
 
 
