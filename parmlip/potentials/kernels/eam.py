@@ -252,13 +252,21 @@ def hessian_blocks(
                 for c in range(3):
                     for d in range(3):
                         blocks[b, c, d] -= outer[c] * sum_nc[n, d]
+                x, y, z = outer[0], outer[1], outer[2]
                 for j in range(first_j[n], first_j[n + 1]):
                     b = block_of[site_j[j]]
                     if b < 0:
                         return blocks, False
-                    for c in range(3):
-                        for d in range(3):
-                            blocks[b, c, d] += outer[c] * b_jc[j, d]
+                    u, v, w = b_jc[j, 0], b_jc[j, 1], b_jc[j, 2]
+                    blocks[b, 0, 0] += x * u
+                    blocks[b, 0, 1] += x * v
+                    blocks[b, 0, 2] += x * w
+                    blocks[b, 1, 0] += y * u
+                    blocks[b, 1, 1] += y * v
+                    blocks[b, 1, 2] += y * w
+                    blocks[b, 2, 0] += z * u
+                    blocks[b, 2, 1] += z * v
+                    blocks[b, 2, 2] += z * w
         # and as centre
         if as_centre:
             for k in range(first_k[row], first_k[row + 1]):
