@@ -61,9 +61,13 @@ def first_equivalent(
 
 def operations(cell_cc: FloatArray, dimension: int) -> list[FloatArray]:
     """Orthogonal matrices Q (x -> Q x) that map a periodic cell's lattice onto itself, without the identity."""
-    entries = np.array(list(itertools.product((-1.0, 0.0, 1.0), repeat=dimension**2)))
-    integer_ncc = np.tile(np.eye(3), (len(entries), 1, 1))
-    integer_ncc[:, :dimension, :dimension] = entries.reshape(-1, dimension, dimension)
+    # Rows of the integer matrix in the basis of the cell: each a lattice vector as long as the one that it replaces.
+    vector_nc = np.zeros((3**dimension, 3))
+    vector_nc[:, :dimension] = list(itertools.product((-1.0, 0.0, 1.0), repeat=dimension))
+    length_n, length_c = (np.linalg.norm(x @ cell_cc, axis=1) for x in (vector_nc, np.eye(3)))
+    rows = [vector_nc[np.abs(length_n - length) < 1e-9 * length] for length in length_c[:dimension]]
+    rows += [np.eye(3)[c : c + 1] for c in range(dimension, 3)]
+    integer_ncc = np.array(list(itertools.product(*rows)))
     q_ncc = (np.linalg.inv(cell_cc) @ integer_ncc @ cell_cc).swapaxes(1, 2)
     good = np.abs(q_ncc @ q_ncc.swapaxes(1, 2) - np.eye(3)).max(axis=(1, 2)) < 1e-9
     good &= np.abs(q_ncc - np.eye(3)).max(axis=(1, 2)) > 1e-9

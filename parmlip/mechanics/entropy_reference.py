@@ -26,7 +26,7 @@ from parmlip.potentials.base import SiteLaw
 
 FloatArray = NDArray[np.float64]
 
-_WAVES = {1: 64, 2: 24, 3: 8}  # along an axis in the coarsest of three meshes of the infinite crystal, by dimension
+_WAVES = {1: 64, 2: 24, 3: 6}  # along an axis in the coarsest of three meshes of the infinite crystal, by dimension
 
 
 @dataclass(frozen=True)
