@@ -94,12 +94,16 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
 def _rows_of_cells(study: Study, of: Crystal | None) -> int:
     """Rows of energies, forces, virials and Hessians of all training configurations."""
     d, observed, rows = study.crystal.dimensions, study.fit.observed, 0
-    cells = [(construct.supercell(study, t, of).n_sites, t.samples + 1, _vectors(t, d)) for t in study.training]
+    unrattled = int(study.surrogate.target == "energy")  # beside the samples
+    cells = [(construct.supercell(study, t, of).n_sites, t.samples + unrattled, _vectors(t, d)) for t in study.training]
     if of is not None and study.fit.homogeneous:
         perfect = construct.perfect_supercell(study, study.training[0], of)
         cells.append((perfect.n_sites, study.fit.homogeneous, 0))
     for size, n, vectors in cells:
-        of_one = {"energy": 1, "force": d * size, "virial": d * (d + 1) // 2, "hessian": vectors * d * size}
+        of_one = {
+            "energy": 1, "force": d * size, "virial": d * (d + 1) // 2, "hessian": vectors * d * size,
+            "site_entropy": size, "site_entropy_gradient": d * size**2,
+        }  # fmt: skip
         rows += n * sum(of_one.get(name, 0) for name in observed)
     return rows
 

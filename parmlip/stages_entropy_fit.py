@@ -85,7 +85,7 @@ def entropy_labels(study: Study, law: SiteLaw | CachedLaw, of: tuple[Lattice, fl
         if states:
             labelled = entropies_labelled(
                 law, states, perfect, comm=comm, what=f"{name} labels", decomposition=study.fit.decomposition,
-                sites=True, site_gradients="site_entropy_gradient" in observed and name != "test",
+                sites=True, site_gradients="site_entropy_gradient" in observed,
             )  # fmt: skip
             fields[name] = Field(labelled.packed(), "", "energy: S_f / k_B, forces: -dS/du in k_B/A")
         fields[f"n_{name}"] = Field(len(states), about="configurations")
@@ -149,6 +149,8 @@ def entropy_error_fields(
             logger.info("    %-10s %-12s %s", of, kind, told)
     named = {_entropy_name(name): _of_entropy(name, field) for name, field in fields.items()}
     named["entropy_errors"] = Field(errors, "k_B", "root mean squares by set and type; gradients in k_B/A")
+    fitted = [name for name in study.fit.observed if getattr(study.fit.weights, name) > 0.0]
+    named["fitted"] = Field(fitted, about="observations with a weight; energy is S_f, force is -dS/du")
     if test is not None:
         named["test_entropy_reference"] = Field(test.energy_reference_o, "k_B", "S_f of the test cells")
         named["test_entropy_surrogate"] = Field(test.energy_o, "k_B")

@@ -108,6 +108,7 @@ def test_errors_are_told_by_set_and_type_under_the_names_of_entropies(total):
     assert total.read("train", "test_rmse_gradient") == pytest.approx(whole, rel=1e-8)
     given, found = (total.read("train", f"test_entropy_{of}") for of in ("reference", "surrogate"))
     assert np.sqrt(np.mean((given - found) ** 2)) == pytest.approx(total.read("train", "test_rmse_entropy"))
+    assert total.read("train", "fitted") == ["energy", "force"]
     assert not any("energy" in name or "force" in name for name in total.names("train"))
     assert total.read("train", "test_rmse_entropy") < 0.1 * np.std(given)
 
@@ -119,6 +120,9 @@ def test_site_entropies_with_gradients_are_fitted_to_their_own_labels(tmp_path):
     assert matching["site_entropy"]["n_rows"] == (6 + 2) * 32 + 5 * 31
     assert matching["site_entropy_gradient"]["n_rows"] == (6 + 2) * 32 * 96 + 5 * 31 * 93
     assert matching["site_entropy"]["relative"] < 0.2
+    (fit,) = read_entropy_fits(sites.path)
+    assert fit.of_sites
+    assert tmp_path / "sites_entropy.png" in draw(sites.path, tmp_path)
     training = Dataset.unpacked(sites.read("label", "training"))
     for labels in training.labels[:6]:  # bulk: as many sites as the perfect cell
         assert labels.site_values_a.sum() == pytest.approx(labels.energy, abs=1e-9)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parmlip.io.hdf5 import ResultFile
+from parmlip.report.labels import plain_ticks
 
 if TYPE_CHECKING:  # matplotlib takes half a second
     from matplotlib.axes import Axes
@@ -29,6 +30,7 @@ PAPER: Final = {
     "gradient": {"bulk": 1.46e-3, "vacancy": 2.56e-3},
     "site_entropy": {"bulk": 2.58e-4, "vacancy": 6.71e-4},
 }
+_PAPER_TYPES: Final = {"bulk", "bulk_test", "filled", "vacancy"}
 LABELS: Final = {
     "entropy": r"entropy RMSE ($k_B$)",
     "gradient": r"gradient RMSE ($k_B/\mathrm{\AA}$)",
@@ -74,13 +76,13 @@ def read_entropy_fits(path: Path) -> list[EntropyFit]:
         )
         kind_o = np.repeat(np.array(types), n_sites * dimension)
         errors = file.read("train", "entropy_errors", i).get("test", {})
-        matching = file.read("train", "matching", i)
+        fitted = file.read("train", "fitted", i)
         found.append(
             EntropyFit(
                 swept=dict(swept),
                 n_training=int(file.read("label", "n_training", labels_at)),
                 n_basis=int(file.read("train", "n_basis", i)),
-                of_sites="energy" not in matching,
+                of_sites="energy" not in fitted and "force" not in fitted,
                 errors={k: {q: (float(x["rmse"]), int(x["n"])) for q, x in of.items()} for k, of in errors.items()},
                 types=types,
                 entropy=(
@@ -157,14 +159,17 @@ def learning_panels(left: Axes, right: Axes, fits: list[EntropyFit]) -> None:
                 [x[i] for i in order], [fits[i].rmse(quantity) for i in order], "-" + MARKERS[number % len(MARKERS)],
                 color=COLOURS[number % len(COLOURS)], label=name or None,
             )  # fmt: skip
-        for kind, published in PAPER[quantity].items():
+        told = PAPER[quantity].items() if set(fits[0].errors) <= _PAPER_TYPES else ()
+        for kind, published in told:
             axes.axhline(published, color="#7F7F7F", linewidth=0.8, linestyle=":" if kind == "bulk" else "--",
                          label=f"paper, 70 configurations, {kind}")  # fmt: skip
         axes.set_xscale("log" if key != "point of the sweep" else "linear")
         axes.set_yscale("log")
         axes.set_xlabel(key)
         axes.set_ylabel(LABELS[quantity])
-        axes.legend()
+        if len(series) > 1 or told:
+            axes.legend()
+        plain_ticks(axes.xaxis)
     left.set_title("Totals of the test cells")
     right.set_title("Site entropies" if of_sites else "Derivatives")
 
