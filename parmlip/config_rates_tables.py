@@ -29,6 +29,10 @@ class Rates:
     path_iterations: int = key(60, least=1, about="steps of the path, at most")
     force_tolerance: float = key(1e-10, above=0.0)  # at equilibria and saddles, eV / angstrom
     max_iterations: int = key(60, least=1, about="steps from the top of the path to the saddle, at most")
+    dense_sites: int = key(
+        600, least=0, about="up to as many sites all eigenvalues are found, beyond differences are estimated"
+    )
+    entropy_tolerance: float = key(3e-3, above=0.0, about="error bar of estimated differences of entropies, k_B")
     connect: bool = key(True, about="check that the saddle's two slopes end in the two equilibria")
     temperatures: tuple[float, ...] = key((300.0, 600.0, 900.0, 1200.0), above=0.0, about="kelvin")
     masses: dict[str, float] = field(

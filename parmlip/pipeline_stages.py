@@ -124,12 +124,13 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
             wanted=lambda study: study.surrogate.target == "entropy" and "train" in study.run.stages,
         ),
         "rates": Stage(
-            _by_name("rates"), "rates", ("build", "relax_reference"), (*_MODEL, "simulation", "relax", "rates"),
+            _by_name("rates"), "rates", ("build", "relax_reference"),
+            (*_MODEL, "simulation", "relax", "rates", "entropy"),
             wanted=lambda study: "reference" in (study.rates.laws or study.relax.laws),
         ),
         "rates_surrogate": Stage(
             _by_name("rates_surrogate"), "rates", ("build", "relax_surrogate"),
-            ("crystal", "simulation", "surrogate", "relax", "rates"), ("reference",),
+            ("crystal", "simulation", "surrogate", "relax", "rates", "entropy"), ("reference",),
             wanted=lambda study: "surrogate" in (study.rates.laws or study.relax.laws),
         ),
         "locality": Stage(

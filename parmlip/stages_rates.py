@@ -19,12 +19,14 @@ from parmlip.crystal.supercell import Supercell
 from parmlip.errors import ConfigError, ConvergenceError
 from parmlip.io.hdf5 import Field
 from parmlip.mechanics.energy import Energy
+from parmlip.mechanics.entropy_difference import entropy_differences
 from parmlip.mechanics.green import BulkGreen, without_translation
 from parmlip.mechanics.line_search import largest
 from parmlip.mechanics.path import Path, minimum_energy_path
 from parmlip.mechanics.relax import Equilibrium, bulk_green, relax
 from parmlip.mechanics.saddle import Saddle, find_saddle, lowest_frequency
 from parmlip.mechanics.spectrum import spectrum
+from parmlip.mechanics.total_entropy import Work
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 
@@ -100,7 +102,8 @@ def rates_fields(
     settings = Relax(force_tolerance=asked.force_tolerance, max_iterations=study.relax.max_iterations)
     start = relax(energy, energy.sites.restrict(start_ad), settings, green=green, what="equilibrium")
     mass_n = masses(study, cell)[energy.sites.global_n]
-    entropy = _entropy(energy, start.u_nd, 0, "the equilibrium")
+    # the one that all jumps start from; large cells have differences only
+    entropy = _entropy(energy, start.u_nd, 0, "the equilibrium") if cell.n_sites <= asked.dense_sites else None
     crossings = [_crossing(study, move, energy, green, start, entropy, mass_n) for move in moves(study, cell, of)]
     temperature_t = np.array(asked.temperatures)
     for line in _table(crossings, temperature_t):
@@ -132,7 +135,7 @@ def _crossing(
     energy: Energy,
     green: BulkGreen | None,
     start: Equilibrium,
-    entropy: float,
+    entropy: float | None,
     mass_n: FloatArray,
 ) -> Crossing:
     """Follow one jump."""
@@ -159,11 +162,37 @@ def _crossing(
         logger.warning("%s: the saddle's slopes do not end in the jump's two equilibria", what)
     unstable_mass = lowest_frequency(energy, saddle.u_nd, mass_n, saddle.mode)
     unstable = lowest_frequency(energy, saddle.u_nd, np.ones_like(mass_n), saddle.mode)
-    top = _entropy(energy, saddle.u_nd, 1, f"the saddle of {move.name}")
-    other = _entropy(energy, end.u_nd, 0, f"the end of {move.name}")
-    forth = rate(saddle.energy - start.energy, top - entropy, unstable, unstable_mass)
-    back = rate(saddle.energy - end.energy, top - other, unstable, unstable_mass)
+    if entropy is not None:
+        top = _entropy(energy, saddle.u_nd, 1, f"the saddle of {move.name}")
+        other = _entropy(energy, end.u_nd, 0, f"the end of {move.name}")
+        changes = [(top - entropy, 0.0), (top - other, 0.0)]
+    else:
+        changes = _estimated(study, energy, (start, end), saddle, unstable)
+    forth, back = (
+        rate(saddle.energy - state.energy, change, unstable, unstable_mass, entropy_error=error)
+        for state, (change, error) in zip((start, end), changes, strict=True)
+    )
     return Crossing(move, path, saddle, end, forth, back, unstable, unstable_mass, connects)
+
+
+def _estimated(
+    study: Study, energy: Energy, states: tuple[Equilibrium, Equilibrium], saddle: Saddle, unstable: float
+) -> list[tuple[float, float]]:
+    """S(saddle) - S(state) and its error bar in a large cell."""
+    asked = study.entropy
+    work = Work(
+        "ritz", study.rates.entropy_tolerance, asked.krylov_tolerance, None, asked.max_probes, asked.batch,
+        study.run.seed,
+    )  # fmt: skip
+    minima = [state.u_nd for state in states]
+    with timed("entropy differences"):
+        found = entropy_differences(energy, minima, saddle.u_nd, (unstable, saddle.lowest[0]), work=work)
+    for one in found:
+        logger.info(
+            "entropy %.6f +- %.1e k_B: %d near sites, %d probes, %d Lanczos steps",
+            one.value, one.error, one.n_near, one.n_probes, one.steps,
+        )  # fmt: skip
+    return [(one.value, one.error) for one in found]
 
 
 def _entropy(energy: Energy, u_nd: FloatArray, n_negative: int, what: str) -> float:
@@ -210,6 +239,9 @@ def _fields(c: Crossing) -> Fields:
         "barrier": Field(c.forth.barrier, "eV", "E(saddle) - E(equilibrium)"),
         "entropy": Field(c.forth.entropy, "k_B", "S(saddle) - S(equilibrium) over positive eigenvalues (eq. 2.8)"),
         "attempt_frequency": Field(c.forth.attempt_frequency, "THz", "Vineyard's"),
+        "attempt_frequency_error": Field(
+            c.forth.attempt_frequency_error, "THz", "error bar; zero from all eigenvalues"
+        ),
         "barrier_back": Field(c.back.barrier, "eV", "from the other end"),
         "entropy_back": Field(c.back.entropy, "k_B"),
         "attempt_frequency_back": Field(c.back.attempt_frequency, "THz"),

@@ -78,6 +78,21 @@ def test_the_larger_cell_has_the_stored_frequency_and_that_relative_to_the_bulk(
     assert by_eq_2_9 == pytest.approx(-0.1555043189453471, abs=1e-4)
 
 
+def test_large_cells_are_estimated_to_what_all_eigenvalues_give(tmp_path):
+    one = "rates.jumps=[{ from = [0.5, 0.5, 0], to = [0, 0, 0] }]"
+    more = one, "rates.connect=false", "simulation.cell=[3, 3, 3]"
+    exact, found = done(tmp_path / "a.h5", *more), done(tmp_path / "b.h5", *more, "rates.dense_sites=0")
+    for back in ("", "_back"):
+        assert found.read("rates", f"entropy{back}") == pytest.approx(exact.read("rates", f"entropy{back}"), abs=1e-6)
+    assert 0.0 < found.read("rates", "attempt_frequency_error") < 1e-5
+    assert exact.read("rates", "attempt_frequency_error") == 0.0
+    tolerance = "rates.entropy_tolerance=0.05"
+    probed = done(tmp_path / "c.h5", *more[:2], "simulation.cell=[4, 4, 4]", "rates.dense_sites=0", tolerance)
+    error = probed.read("rates", "attempt_frequency_error") / probed.read("rates", "attempt_frequency")
+    assert 1e-4 < error <= 0.05
+    assert probed.read("rates", "entropy") == pytest.approx(0.7973819018360473, abs=4.0 * error)  # all eigenvalues
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
