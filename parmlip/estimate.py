@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
+import numpy as np
 from mpi4py import MPI
 
 from parmlip import construct
@@ -20,6 +21,7 @@ from parmlip.io.reference_cache import CachedLaw
 from parmlip.mechanics.energy import MARGIN
 from parmlip.mechanics.memory import bytes_per_site, pairs_per_site
 from parmlip.potentials.external import AseLaw
+from parmlip.stages_rates import moves
 
 Crystal = tuple[Lattice, float]
 
@@ -46,6 +48,10 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
     if "simulation" in study.tables:
         cell = construct.supercell(study, study.simulation, of)
         lines.append(f"simulation cell: {cell.n_sites} sites")
+        if "rates" in study.run.stages and of is not None:
+            for move in moves(study, cell, of):
+                way = float(np.linalg.norm(move.step_c))
+                lines.append(f"jump {move.name}: site {move.site} goes {way:.4f} A")
         for assembled, form in ((False, "matrix-free Hessian"), (True, "assembled Hessian")):
             if isinstance(law, CachedLaw):
                 break
