@@ -111,7 +111,7 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
     return {
         "core_position": Field(found.position_nc, "A", "centres of the Burgers vector's density, reference lattice"),
         "core_shift": Field(shift_n, "A", "from where they were put"),
-        "core_burgers": Field(found.burgers_nc, "A", "content within half of the cores' separation"),
+        "core_burgers": Field(found.burgers_nc, "A", "of a circuit within half of the cores' separation"),
         "core_spread": Field(found.spread_n, "A", "root mean square radius of the density"),
         "polarity": Field(found.polarity_n, "", "shift of the three columns at the intended core, Burgers vectors"),
         "cores_present": Field(not len(gone)),

@@ -31,7 +31,7 @@ class CoreState:
     """Cores of a relaxed cell, in the order of the cell's."""
 
     position_nc: RealArray  # (n, 2) centre of the density of the Burgers vector, on the reference lattice, angstrom
-    burgers_nc: RealArray  # (n, 3) content within half of the cores' separation, angstrom
+    burgers_nc: RealArray  # (n, 3) content of a circuit within half of the cores' separation, angstrom
     spread_n: RealArray  # (n,) root mean square distance of the density from the centre, angstrom
     polarity_n: RealArray  # (n,) shift of the three columns beside the intended core, in Burgers vectors
     nye_ac: RealArray  # (n_sites, 3) density of Burgers vector of lines along z, 1 / angstrom
@@ -64,7 +64,6 @@ def core_state(cell: DislocatedCell, stiffness_vv: RealArray, u_ac: RealArray) -
     assert grid is not None
     x_ac = s.positions_ac + u_ac
     nye_ac = nye_density(cell, x_ac)
-    column = s.volume / s.n_sites / s.cell_cc[2, 2]  # area of a site's share, projected
     radius = 0.5 * cell.separation
     off_field = u_ac - cell.array(stiffness_vv).displacement(reference_ac)
     positions, contents, spreads, polarities = [], [], [], []
@@ -72,7 +71,7 @@ def core_state(cell: DislocatedCell, stiffness_vv: RealArray, u_ac: RealArray) -
         b_c, at = np.array(core.burgers), np.array(core.position)
         off_ac = nearest_images(reference_ac[:, :2] - at, cell.vectors_kc)
         near = np.linalg.norm(off_ac, axis=1) < radius
-        contents.append(nye_ac[near].sum(axis=0) * column)
+        contents.append(circuit(off_ac, u_ac, b_c, radius))
         weight = np.where(near, nye_ac @ b_c, 0.0)
         weight[weight < _WEAK * weight.max(initial=0.0)] = 0.0
         total = weight.sum()
@@ -93,6 +92,31 @@ def core_state(cell: DislocatedCell, stiffness_vv: RealArray, u_ac: RealArray) -
         coordination_a,
         perfect,
     )
+
+
+def circuit(off_ac: RealArray, u_ac: RealArray, burgers_c: RealArray, radius: float) -> RealArray:
+    """Burgers vector of a ring of sites, counter-clockwise, (3,), angstrom.
+
+    Steps of the displacement from site to site are taken modulo the Burgers vector: where the ring crosses a cut,
+    bonds are those of the crystal again.
+
+    Parameters
+    ----------
+    off_ac : ndarray, shape (n_sites, 2)
+        Of the sites from the core, on the reference lattice, angstrom.
+    u_ac : ndarray, shape (n_sites, 3)
+        Displacement, angstrom.
+    burgers_c : ndarray, shape (3,)
+        The Burgers vector that is expected, angstrom.
+    radius : float
+        The ring lies between 0.6 and 0.95 of it, angstrom.
+    """
+    distance_a = np.linalg.norm(off_ac, axis=1)
+    ring_n = np.flatnonzero((distance_a > 0.6 * radius) & (distance_a < 0.95 * radius))
+    ring_n = ring_n[np.argsort(np.arctan2(off_ac[ring_n, 1], off_ac[ring_n, 0]), kind="stable")]
+    step_nc = np.diff(u_ac[ring_n], axis=0, append=u_ac[ring_n[:1]])
+    crossed_n = np.rint(step_nc @ burgers_c / (burgers_c @ burgers_c))
+    return np.asarray(-crossed_n.sum() * burgers_c)
 
 
 def coordination(cell: DislocatedCell, x_ac: RealArray) -> tuple[IntArray, int]:

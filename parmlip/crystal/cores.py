@@ -25,8 +25,9 @@ def core_offsets(
     """Positions of cores of +b and -b in the oriented cell, in lattice constants.
 
     "auto" is "easy" for screws of half a body diagonal in bcc; for other screws the place farthest from all columns;
-    for Burgers vectors with an edge part the middle of the widest gap between glide planes, and there a quarter of the
-    widest gap between the columns on both sides beyond its middle (+b) and before it (-b): in the middle is a saddle.
+    for Burgers vectors with an edge part the middle of the widest gap between glide planes, at the end (+b) and at the
+    beginning (-b) of the widest gap between the columns on both sides: in its middle is a saddle, and these two found
+    the lowest states of silicon in cells of any size.
     "easy" and "hard" are the centres of the triangles of three columns whose helical sense the screw reverses, or takes
     away.
     """
@@ -134,8 +135,8 @@ def _in_gap(frame: Orientation) -> tuple[Offset, Offset]:
         columns_nc[np.abs((columns_nc[:, 1] - y + height / 2) % height - height / 2) < _SAME, 0] for y in (low, high)
     ])  # fmt: skip
     left, right = _widest_gap(near, float(width))
-    middle, quarter, y = 0.5 * (left + right), 0.25 * (right - left), 0.5 * (low + high)
-    return (middle + quarter, y), (middle - quarter, y)
+    y = 0.5 * (low + high)
+    return (right, y), (left, y)
 
 
 def _widest_gap(x_n: RealArray, period: float) -> tuple[float, float]:

@@ -56,7 +56,7 @@ def test_a_quadrupole_of_tungsten_has_the_prototypes_energy_and_its_cores_stay_p
     state = core_state(made, tungsten[1].relaxed_vv, u)
     np.testing.assert_allclose(state.position_nc, [c.position for c in made.cores], atol=0.05)
     contents = [state.burgers_nc[n] @ c.burgers / np.dot(c.burgers, c.burgers) for n, c in enumerate(made.cores)]
-    np.testing.assert_allclose(contents, 1.0, atol=0.1)
+    np.testing.assert_allclose(contents, 1.0, atol=1e-12)
     np.testing.assert_allclose(state.polarity_n, 0.104, atol=0.002)
     assert (state.spread_n < 2.5).all()
 
