@@ -17,7 +17,7 @@ from parmlip.report.columns import in_words
 from parmlip.report.domains import read_series
 from parmlip.report.labels import place_labels
 from parmlip.report.published import read_published
-from parmlip.report.sweep import read_sweep
+from parmlip.report.sweep import read_sweep, slope_of
 
 CSV = """# From nowhere (2022), table 2
 training.cell, surrogate.total_degree, train.n_basis, train.test_rmse_force, train.fit_seconds
@@ -159,6 +159,13 @@ def test_a_slope_needs_four_points(tmp_path, n):
     assert any("geometry error ~" in line for line in table(path)) == (n == 4)
     path = studies(tmp_path / "b.h5", sizes=(4, 6, 8, 12)[:n], tolerances=(1e-3,))
     assert any("geometry error ~ L^" in line for line in table(path)) == (n == 4)
+
+
+def test_a_slope_whose_interval_says_nothing_is_left_out():
+    x = np.array([5.0, 6.0, 7.0, 8.0])
+    line = x**-2.0
+    assert slope_of(x, line * [1.0, 1.3, 0.8, 1.0]).slope == pytest.approx(-2.0, abs=0.7)
+    assert slope_of(x, line * [0.01, 1.0, 1.0, 1.0]) is None
 
 
 @pytest.mark.parametrize(("energy", "sizes"), [(1.0, (4,)), (1.0, (4, 8)), (2.0, (4,)), (2.0, (4, 8))])

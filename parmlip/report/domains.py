@@ -53,7 +53,7 @@ class Series:
         return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0) & np.isfinite(self.x) & (self.x > 0.0))
 
     def slope(self, quantity: str) -> Slope | None:
-        """Fitted slope of log(error) against log(x); None for fewer than four different x, or x that hardly differ."""
+        """Fitted slope of log(error) against log(x); None where it would say nothing (`slope_of`)."""
         use = self.usable(quantity)
         return slope_of(self.x[use], self.errors[quantity][use])
 

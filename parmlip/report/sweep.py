@@ -29,6 +29,7 @@ THEORY: Final[Mapping[str, int]] = {"geometry_error": 1, "energy_error": 2}
 # three points, with one degree of freedom, says nothing.
 SPREAD: Final = 1.5
 FEWEST: Final = 4
+WIDEST: Final = 10.0  # 95 % interval of a slope that is told
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Sweep:
     def slope(self, quantity: str) -> Slope | None:
         """Fitted slope of log(error) against log(force RMSE), without other basins.
 
-        None where it would say nothing: fewer than four points, or force errors that hardly differ.
+        None where it would say nothing, see `slope_of`.
         """
         use = self.usable(quantity)
         return slope_of(self.rmse[use], self.errors[quantity][use])
@@ -58,10 +59,15 @@ class Sweep:
 
 
 def slope_of(x: RealArray, error: RealArray) -> Slope | None:
-    """Fitted slope of log(error) against log(x); None for fewer than four different x, or x that hardly differ."""
+    """Fitted slope of log(error) against log(x).
+
+    None for fewer than four different x, x that hardly differ, or a 95 % interval wider than 10.
+    """
     if len(np.unique(x)) < FEWEST or x.max() < SPREAD * x.min():
         return None
-    return fit_slope(x, error)
+    found = fit_slope(x, error)
+    low, high = found.interval()
+    return found if high - low < WIDEST else None
 
 
 def energies_line(rmse: RealArray, rmse_energy: RealArray, slope: Slope | None) -> str | None:
