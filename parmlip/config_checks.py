@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from parmlip.config_dislocation_tables import check_dislocations
+from parmlip.config_entropy_tables import check_entropy
 from parmlip.config_fit_tables import (
     LATTICE_NAMES,
     OBSERVATION_NAMES,
@@ -105,6 +106,7 @@ def check_tables(tables: Mapping[str, Any]) -> None:
     check_entropy_target(tables)
     _check_advise(tables)
     check_rates(tables)
+    check_entropy(tables)
     check_locality(tables)
     _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:

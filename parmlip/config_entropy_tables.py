@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from parmlip.config_schema import key
+from parmlip.config_schema import key, show
+from parmlip.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,9 @@ class Entropy:
     batch: int = key(12, least=1, most=1000, about="vectors at a time; memory grows with it")
     finite_size: bool = key(True, about="estimate the limit of large cells by one of half the edges")
     temperatures: tuple[float, ...] = key((), above=0.0, about="kelvin, for the tables of free energies")
+    masses: dict[str, float] = field(
+        default_factory=dict, metadata={"above": 0.0, "about": "by species, atomic mass units; ASE's by default"}
+    )
     sites: Literal["none", "all"] | tuple[int, ...] = key(
         "none", least=0, about="sites whose site entropies are wanted one by one"
     )
@@ -38,3 +43,15 @@ class Entropy:
     truncation_radius: float | None = key(
         None, above=0.0, about="of `sites` also the entropies with displacements beyond it set to zero, angstrom"
     )
+
+
+def check_entropy(tables: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for values of [entropy] that do not go with the other tables."""
+    asked, crystal, cell = tables["entropy"], tables.get("crystal"), tables.get("simulation")
+    if asked.truncation_radius is not None and asked.sites == "none":
+        raise ConfigError(f"[entropy] truncation_radius = {show(asked.truncation_radius)}: needs 'sites'")
+    present = {*(crystal.species if crystal is not None else ()), *(d.species for d in getattr(cell, "defects", ()))}
+    for symbol in asked.masses:
+        if symbol not in present:
+            here = ", ".join(sorted(s for s in present if s))
+            raise ConfigError(f"[entropy] masses: {symbol} is not in the simulation cell, which has {here}")

@@ -30,7 +30,7 @@ from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.eam import EAM
 from parmlip.stages_entropy_sites import site_fields
 from parmlip.stages_equilibrium import crystal_of
-from parmlip.units import BOLTZMANN_EV
+from parmlip.stages_free_energy import free_energy_fields
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +90,9 @@ def entropy_fields(study: Study, results: Results, comm: MPI.Comm, law: SiteLaw,
     fields |= site_fields(study, energy, u_nd)
     if study.entropy.finite_size:
         fields |= _infinite(study, law, of, found, limit, cell, comm)
-    return fields | _free_energies(study, results, relaxed, found.formation)
+    return fields | free_energy_fields(
+        study, results, relaxed, found.formation, found.error, energy, u_nd, assembled=_assembled(study, law)
+    )
 
 
 def _of_cell(
@@ -204,20 +206,4 @@ def _infinite(
         ),
         "formation_infinite_error": Field(error, "k_B", "error bars of both and the finite-size term"),
         "finite_size_term": Field(term, "k_B", "formation_infinite - formation_limit"),
-    }
-
-
-def _free_energies(study: Study, results: Results, relaxed: str, formation: float) -> Fields:
-    """F(T) = E - T S of the formation, where the energy is known."""
-    temperature_t = np.array(study.entropy.temperatures)
-    if not len(temperature_t) or "formation_energy" not in results.names(relaxed):
-        return {}
-    energy = float(results.read(relaxed, "formation_energy"))
-    free_t = energy - BOLTZMANN_EV * temperature_t * formation
-    logger.info("formation free energy, E - T S:")
-    for temperature, free in zip(temperature_t, free_t, strict=True):
-        logger.info("    %8.1f K  %12.6f eV", temperature, free)
-    return {
-        "temperature": Field(temperature_t, "K"),
-        "formation_free_energy": Field(free_t, "eV", "classical harmonic, E_f - T S_f"),
     }

@@ -71,6 +71,8 @@ BAD_VALUES = [
     ("entropy.nodes=5", "[entropy] unknown key 'nodes'; known: 'method'"),
     ("entropy.method=hutch", '[entropy] method = "hutch": must be one of "contour", "ritz", "ksp", "dense"'),
     ("entropy.near_radius=far", '[entropy] near_radius = "far": must be "auto" or a number, not a string'),
+    ("entropy.masses={ Fe = 55.8 }", "[entropy] masses: Fe is not in the simulation cell, which has W"),
+    ("entropy.truncation_radius=5.0", "[entropy] truncation_radius = 5.0: needs 'sites'"),
     ("entropy.sites=[-1]", "[entropy] sites[0] = -1: must be at least 0"),
     ("rates.jumps=[{ from = [0, 0, 0] }]", "[rates] jumps[0] missing key 'to': where it goes"),
     ("rates.jumps=[{ frm = [0, 0, 0] }]", "[rates] jumps[0] unknown key 'frm'; did you mean 'from'?"),

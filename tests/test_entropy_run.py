@@ -54,6 +54,11 @@ def test_formation_entropy_of_a_vacancy_and_its_free_energy(comm, shared_tmp):
     energy, boltzmann = values["relax_reference.formation_energy"], 8.617333262145e-5
     expected = energy - boltzmann * np.array([300.0, 900.0]) * values["entropy.formation"]
     np.testing.assert_allclose(file.read("entropy", "formation_free_energy"), expected, rtol=1e-11)
+    quantum = file.read("entropy", "formation_free_energy_quantum") - expected
+    assert 0.0 > quantum[0] > -0.01  # modes soften round a vacancy, so less zero-point motion
+    # the first quantum term goes as 1 / T
+    assert quantum[0] / quantum[1] == pytest.approx(3.0, rel=0.1)
+    assert file.read("entropy", "quantum_error").max() == 0.0  # all sites of a small cell
     assert "entropy.formation_infinite" not in values  # half of the cell is narrower than twice the cutoff
 
 

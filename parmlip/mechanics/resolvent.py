@@ -67,7 +67,12 @@ class RelativeHessian:
         self.matrix, self.sites, self.comm, self.dimension = matrix, sites, sites.comm, d
         self.transform = LatticeTransform(grid.repeats, comm=sites.comm)
         self.plan = GridPlan(supercell, sites, self.transform)
-        cell = UnitCell(law, grid.lattice, grid.lattice_constant, perfect_species(supercell))
+        of_slot = perfect_species(supercell)
+        cell = UnitCell(law, grid.lattice, grid.lattice_constant, of_slot)
+        self.species_b = tuple(of_slot[slot] for slot in grid.lattice.slot_b)  # of the sites of a perfect cell
+        self._extra_species = tuple(
+            supercell.species[s] for s in supercell.species_a[sites.global_n[grid.number_a[sites.global_n] < 0]]
+        )
         offset_oc, block_oij = cell.force_constants()
         # the supercell's own: with the images of the site, where the cell is smaller than the cutoff
         onsite_ij = block_oij[~(offset_oc % np.array(grid.repeats)).any(axis=1)].sum(axis=0)
@@ -163,6 +168,10 @@ class RelativeHessian:
         `site_b` are global numbers of existing sites, or -1 - g for the grid site g, vacant or not; the same on every
         rank. Null vectors of F H F at a vacant site are H_hom^(1/2) e_g: without them p vanishes there.
         """
+        return self.lift(self.unit(site_b, component_b))
+
+    def unit(self, site_b: IntArray, component_b: IntArray) -> FloatArray:
+        """Unit vectors at sites given as in `start`. Local."""
         d = self.dimension
         unit_xb = np.zeros((self.n_local, len(site_b)))
         for b, (site, c) in enumerate(zip(site_b.tolist(), component_b.tolist(), strict=True)):
@@ -173,7 +182,17 @@ class RelativeHessian:
                     unit_xb[row, b] = 1.0
             else:
                 unit_xb[self.n_slab + np.flatnonzero(self._first_off == site) * d + c, b] = 1.0
-        return self.lift(unit_xb)
+        return unit_xb
+
+    def on_grid(self, operator: BlockCirculant, x_xb: FloatArray) -> FloatArray:
+        """Any operator of the perfect grid, zero at extra sites."""
+        return self._circulant(operator, 0.0, x_xb)
+
+    def local_weights(self, mass_of: dict[str, float]) -> FloatArray:
+        """mass^(-1/2) of every component of the local vectors, grid sites with the perfect crystal's species. Local."""
+        slab = np.repeat([mass_of[s] for s in self.species_b], self.dimension)
+        extra = np.repeat([mass_of[s] for s in self._extra_species], self.dimension)
+        return np.asarray(np.concatenate([np.tile(slab, self.n_slab // self.n_components), extra]) ** -0.5)
 
     def lift(self, x_xb: FloatArray) -> FloatArray:
         """F^-1 x without the null vectors of the vacant sites: what `start` does, for any vectors on the grid."""

@@ -24,6 +24,7 @@ from parmlip.crystal.supercell import Supercell
 from parmlip.errors import ConvergenceError
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.green_trace import trace_with
+from parmlip.mechanics.probes import probes
 from parmlip.mechanics.resolvent import RelativeHessian
 from parmlip.mechanics.resolvent_values import Values, values_of
 from parmlip.parallel.logs import timed
@@ -181,19 +182,11 @@ class _Sum:
     def probes(self, far_s: IntArray, start: int, n: int) -> list[float]:
         """What probes number `start` and on say of the far sites together."""
         relative, values = self.relative, []
-        far_g = np.zeros(relative.n_grid, dtype=bool)
-        far_g[relative.grid_number(far_s)] = True
-        here = relative.grid_number_s
         # What a vector may leave out is in proportion to its squared norm, which is that of all far sites here.
         tolerance = min(self.work.krylov_tolerance, 0.02 * self.work.tolerance / (relative.dimension * len(far_s)))
         for first in range(start, start + n, self.work.batch):
-            count = min(self.work.batch, start + n - first)
-            z_xb = np.zeros((relative.n_local, count))
-            for b in range(count):
-                sign = _signs(self.work.seed, first + b, relative.n_grid * relative.dimension)
-                z = (sign.reshape(relative.n_grid, -1) * far_g[:, None])[here]
-                z_xb[: relative.n_slab, b] = z.ravel()
-            found = self._values(relative.lift(z_xb), tolerance)
+            numbers = range(first, min(first + self.work.batch, start + n))
+            found = self._values(relative.lift(probes(relative, far_s, (self.work.seed, 7), numbers)), tolerance)
             values += (-0.5 * (found.log_b - found.linear_b)).tolist()
             self.krylov_error = max(self.krylov_error, 0.5 * float(found.residual_b.max()))
         return values
@@ -209,12 +202,6 @@ class _Sum:
         self.n_vectors += start_xb.shape[1]
         self.lowest, self.highest = min(self.lowest, found.lowest), max(self.highest, found.highest)
         return found
-
-
-def _signs(seed: int, probe: int, n: int) -> NDArray[np.int8]:
-    """+-1 for every component of the perfect grid."""
-    bits = np.random.default_rng([seed, 7, probe]).integers(0, 256, size=-(-n // 8), dtype=np.uint8)
-    return (2 * np.unpackbits(bits)[:n].astype(np.int8) - 1).astype(np.int8)
 
 
 def _near_sites(spread: float, n: int, most: int, cost_near: float, tolerance: float) -> int:
