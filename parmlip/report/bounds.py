@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from parmlip.analysis.bounds import Calibration, TheoremTerms, calibrate, theorem_terms
 from parmlip.io.hdf5 import ResultFile, Scalar, scalars
+from parmlip.report.columns import in_words
 from parmlip.report.published import aligned
 from parmlip.report.sweep import key_at
 
@@ -51,7 +52,7 @@ def read_bounds(path: Path) -> Bounds | None:
     found = [i for i in range(len(points)) if all(key_at(values, i, name) in values for name in needed)]
     if not found:
         return None
-    dimension = int(values.get("build.dimension", 3))
+    dimension = int(values.get(key_at(values, found[0], "build.dimension"), 3))
     length, error = (np.array([at(i, name) for i in found]) for name in ("train.domain_size", "compare.geometry_error"))
     same = np.array([bool(values.get(key_at(values, i, "compare.same_basin"), True)) for i in found])
     terms, calibration = {}, {}
@@ -67,7 +68,7 @@ def read_bounds(path: Path) -> Bounds | None:
         if one is None or not one.constant > 0.0:
             return None
         calibration[kind] = one
-    labels = tuple(", ".join(str(value) for value in points[i].values()) for i in found)
+    labels = tuple(", ".join(in_words(value) for value in points[i].values()) for i in found)
     return Bounds(tuple(found), labels, length, error, terms, calibration)
 
 
