@@ -18,7 +18,7 @@ from parmlip.config_fit_tables import (
     check_entropy_target,
 )
 from parmlip.config_locality_tables import check_locality
-from parmlip.config_rates_tables import check_rates
+from parmlip.config_rates_tables import check_around, check_rates
 from parmlip.config_schema import plain, show
 from parmlip.config_tables import (
     KEYS_OF_KIND,
@@ -107,6 +107,7 @@ def check_tables(tables: Mapping[str, Any]) -> None:
     _check_advise(tables)
     check_rates(tables)
     check_entropy(tables)
+    check_around(tables)
     check_locality(tables)
     _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:

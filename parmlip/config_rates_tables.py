@@ -47,6 +47,29 @@ class Rates:
         return tuple(jump.name or f"jump-{i + 1}" for i, jump in enumerate(self.jumps))
 
 
+def check_around(tables: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for training cells about a saddle that cannot be found."""
+    crystal, reference = tables.get("crystal"), tables.get("reference")
+    for i, t in enumerate(tables.get("training", ())):
+        where = f"[[training]] {i + 1}"
+        if t.around == "equilibrium" and t.jump is None:
+            continue
+        if t.around == "equilibrium":
+            raise ConfigError(f'{where} jump: is for around = "saddle"')
+        if t.jump is None:
+            raise ConfigError(f'{where} around = "saddle": needs jump = {{ from = ..., to = ... }}')
+        if not t.relax or t.dislocations is not None:
+            raise ConfigError(f'{where} around = "saddle": needs relax = true and no dislocations')
+        if crystal is not None and crystal.lattice is None:
+            raise ConfigError(f'{where} around = "saddle": needs [crystal] lattice, not a structure file')
+        if reference is not None and reference.is_total:
+            raise ConfigError(f'{where} around = "saddle": needs second derivatives, which [reference] kind = '
+                              f"{show(reference.kind)} does not give")  # fmt: skip
+        for word, place in (("from", t.jump.from_), ("to", t.jump.to)):
+            if crystal is not None and len(place) != crystal.dimensions:
+                raise ConfigError(f"{where} jump {word} = {show(place)}: must have {crystal.dimensions} members")
+
+
 def check_rates(tables: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for jumps that cannot be done, where the stage is asked for."""
     if "rates" not in tables["run"].stages:

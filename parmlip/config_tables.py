@@ -11,7 +11,7 @@ from parmlip.config_dislocation_tables import DislocationInput
 from parmlip.config_entropy_tables import Entropy
 from parmlip.config_fit_tables import Fit, Surrogate
 from parmlip.config_locality_tables import Locality
-from parmlip.config_rates_tables import Rates
+from parmlip.config_rates_tables import Jump, Rates
 from parmlip.config_schema import key
 
 STAGE_NAMES: Final = (
@@ -213,6 +213,8 @@ class Training:
     validation_samples: int = key(0, least=0, about="of entropies: for the choice among [fit] tolerances")
     rattle: Rattle = Rattle(amplitude=0.1, kind="julip")
     relax: bool = True  # rattle about the relaxed cell rather than the lattice
+    around: str = key("equilibrium", choices=("equilibrium", "saddle"), about="what is rattled; the saddle of `jump`")
+    jump: Jump | None = None  # { from = ..., to = ... } as in [rates]
     weight: float = key(1.0, above=0.0)  # multiplies the squared residuals of this table's configurations
     name: str = key("", about="configuration type; by default training-<number>")
     hessian: HessianProbes = HessianProbes()

@@ -78,7 +78,8 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
         "reference": Stage(_by_name("reference"), "reference", ("build",), _MODEL, wanted=_has_law),
         "label": Stage(
             _by_name("label"), "train", ("build", "reference"),
-            (*_MODEL, "training", "fit.homogeneous", "fit.decay", "surrogate.target", "fit.decomposition"),
+            (*_MODEL, "training", "fit.homogeneous", "fit.decay", "surrogate.target", "fit.decomposition",
+             "rates.masses", "rates.images", "rates.force_tolerance"),
             instead=(_has_dataset, Stage(_by_name("read_dataset"), "train", (), ("dataset",))),
             wanted=lambda study: not _is_controlled(study),
         ),

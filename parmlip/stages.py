@@ -56,7 +56,7 @@ from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibr
 from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_locality import locality_fields
 from parmlip.stages_match import matched
-from parmlip.stages_rates import moves, rates_fields
+from parmlip.stages_rates import moves, rates_fields, saddle_positions
 from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
 from parmlip.stages_total import bulk_of_total, equilibrium_of_total, labels, relaxed_positions
 
@@ -122,7 +122,12 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         start_ad = start(study, results, block, of)  # with dislocations the lattice is not where they begin
         if start_ad is not None:
             centre_ac = centre_ac + start_ad
-        if block.relax:
+        if block.jump is not None:
+            assert of is not None  # the input was checked
+            _, centre_ac = on_root_alone(
+                comm, f"saddle of {name}", saddle_positions, study, law, cell, of, block.jump, name
+            )
+        elif block.relax:
             centre_ac = on_root_alone(comm, f"relaxing {name}", relaxed_positions, study, law, cell, name, start_ad)
         centres[str(number)] = (centre_ac - cell.positions_ac)[:, : cell.dimension]
         rattle = (block.rattle.amplitude, block.rattle.kind)

@@ -15,7 +15,7 @@ from parmlip.crystal.lattices import Lattice
 from parmlip.errors import ConfigError
 from parmlip.fit import design
 from parmlip.fit.dataset import Dataset
-from parmlip.fit.entropy_labels import PerfectCell, entropies_labelled, perfect_cell
+from parmlip.fit.entropy_labels import PerfectCell, entropies_labelled, entropy_label, perfect_cell
 from parmlip.fit.observations import Configuration, configuration_of
 from parmlip.fit.prediction import Prediction
 from parmlip.fit.sampling import rattled
@@ -26,8 +26,10 @@ from parmlip.numerics.regression import Regression
 from parmlip.parallel.farm import on_root_alone
 from parmlip.potentials.ace import ACEBasis
 from parmlip.potentials.base import SiteLaw
+from parmlip.stages_rates import masses, saddle_positions
 from parmlip.stages_rows import observed_names
 from parmlip.stages_total import relaxed_positions
+from parmlip.units import THZ_PER_ROOT
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,9 @@ def entropy_labels(study: Study, law: SiteLaw | CachedLaw, of: tuple[Lattice, fl
         )
     sets: dict[str, list[Configuration]] = {"training": [], "validation": [], "test": []}
     perfect: dict[str, PerfectCell] = {}
+    n_negative: dict[str, int] = {}
+    minima: dict[str, float] = {}  # entropies of the equilibria that saddles are left for
+    mass: dict[str, float] = {}
     seed = study.run.seed
     for number, block in enumerate(study.training):
         name = block.name or f"training-{number + 1}"
@@ -57,7 +62,16 @@ def entropy_labels(study: Study, law: SiteLaw | CachedLaw, of: tuple[Lattice, fl
         cell = construct.supercell(study, block, of)
         perfect[name] = perfect_cell(law, construct.perfect_supercell(study, block, of), cell)
         centre_ac = cell.positions_ac
-        if block.relax:
+        if block.jump is not None:
+            minimum_ac, centre_ac = on_root_alone(
+                comm, f"saddle of {name}", saddle_positions, study, law, cell, of, block.jump, name
+            )
+            n_negative[name] = 1
+            minimum = configuration_of(cell, name, minimum_ac, difference=False)
+            level = entropy_label(law, minimum, perfect[name]).energy
+            if level is not None and len(cell.species) == 1:  # else frequencies need the saddle's own mode
+                minima[name], mass[name] = level, float(masses(study, cell)[0])
+        elif block.relax:
             centre_ac = on_root_alone(comm, f"relaxing {name}", relaxed_positions, study, law, cell, name)
         counts = (block.samples, block.test_samples, block.validation_samples)
         for which, n in enumerate(counts):
@@ -85,10 +99,13 @@ def entropy_labels(study: Study, law: SiteLaw | CachedLaw, of: tuple[Lattice, fl
         if states:
             labelled = entropies_labelled(
                 law, states, perfect, comm=comm, what=f"{name} labels", decomposition=study.fit.decomposition,
-                sites=True, site_gradients="site_entropy_gradient" in observed,
+                sites=True, site_gradients="site_entropy_gradient" in observed, n_negative=n_negative,
             )  # fmt: skip
             fields[name] = Field(labelled.packed(), "", "energy: S_f / k_B, forces: -dS/du in k_B/A")
         fields[f"n_{name}"] = Field(len(states), about="configurations")
+    if minima:
+        fields["minimum_entropy"] = Field(minima, "k_B", "S_f of the equilibrium that each type's saddle is left for")
+        fields["mass"] = Field(mass, "amu")
     return fields
 
 
@@ -152,10 +169,35 @@ def entropy_error_fields(
     fitted = [name for name in study.fit.observed if getattr(study.fit.weights, name) > 0.0]
     named["fitted"] = Field(fitted, about="observations with a weight; energy is S_f, force is -dS/du")
     if test is not None:
+        named |= attempt_frequency_fields(results, test)
         named["test_entropy_reference"] = Field(test.energy_reference_o, "k_B", "S_f of the test cells")
         named["test_entropy_surrogate"] = Field(test.energy_o, "k_B")
         named["test_types"] = Field(list(test.kind_o))
     return named
+
+
+def attempt_frequency_fields(results: Results, test: Prediction) -> Fields:
+    """Errors of attempt frequencies by the entropies of the test set's states about saddles. Collective.
+
+    nu* = exp(S_saddle - S_minimum) / (2 pi sqrt(m)), one mass; the minimum's entropy is the reference's.
+    """
+    if "minimum_entropy" not in results.names("label"):
+        return {}
+    minima, mass = (results.read("label", name) for name in ("minimum_entropy", "mass"))
+    use = np.isin(list(test.kind_o), list(minima))
+    if not use.any():
+        return {}
+    kinds = [kind for kind in test.kind_o if kind in minima]
+    level_o, scale_o = (np.array([of[kind] for kind in kinds]) for of in (minima, mass))
+    nu = [THZ_PER_ROOT / np.sqrt(scale_o) * np.exp(np.asarray(s_o)[use] - level_o)
+          for s_o in (test.energy_reference_o, test.energy_o)]  # fmt: skip
+    rmse = float(np.sqrt(np.mean((nu[1] - nu[0]) ** 2)))
+    logger.info("attempt frequencies of %d states about saddles: RMSE %.4f THz of %.4f", len(kinds), rmse, nu[0].mean())
+    return {
+        "test_attempt_frequency_reference": Field(nu[0], "THz", "of the test set's states about saddles"),
+        "test_attempt_frequency_surrogate": Field(nu[1], "THz"),
+        "rmse_attempt_frequency": Field(rmse, "THz", "on the test set"),
+    }
 
 
 def _entropy_name(name: str) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from parmlip.analysis.rates import Rate, crossover_temperature, rate
 from parmlip.config import Relax, Study
+from parmlip.config_rates_tables import Jump
 from parmlip.config_schema import show
 from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice
@@ -65,28 +66,35 @@ class Crossing:
 
 
 def moves(study: Study, cell: Supercell, of: tuple[Lattice, float]) -> list[Move]:
-    """The jumps of the input in the simulation cell. Local.
+    """The jumps of [rates] in the simulation cell. Local.
 
     Raises
     ------
     ConfigError
         There is no site where a jump begins, or there is one where it ends.
     """
-    found = []
+    named = zip(study.rates.jumps, study.rates.names(), strict=True)
+    return [move_of(jump, name, f"[rates] jumps[{i}]", cell, of) for i, (jump, name) in enumerate(named)]
+
+
+def move_of(jump: Jump, name: str, where: str, cell: Supercell, of: tuple[Lattice, float]) -> Move:
+    """A jump of the input in a cell. Local.
+
+    Raises
+    ------
+    ConfigError
+        As for `moves`; `where` begins the message.
+    """
     vectors_cc, a = of[0].cell(of[1]), of[1]
-    for i, (jump, name) in enumerate(zip(study.rates.jumps, study.rates.names(), strict=True)):
-        ends = [np.array([*place, 0.0, 0.0][:3]) @ vectors_cc for place in (jump.from_, jump.to)]
-        near = [distances_to(cell, end[None]) for end in ends]
-        where = f"[rates] jumps[{i}]"
-        if near[0].min() > _ON_SITE * a:
-            raise ConfigError(f"{where} from = {show(jump.from_)}: no site is there; the nearest is "
-                              f"{near[0].min():.3f} A away")  # fmt: skip
-        site = int(np.argmin(near[0]))
-        if near[1].min() <= _ON_SITE * a:
-            other = int(np.argmin(near[1]))
-            raise ConfigError(f"{where} to = {show(jump.to)}: site {other} is there; it must be vacant")
-        found.append(Move(name, site, _shortest(ends[1] - ends[0], cell)))
-    return found
+    ends = [np.array([*place, 0.0, 0.0][:3]) @ vectors_cc for place in (jump.from_, jump.to)]
+    near = [distances_to(cell, end[None]) for end in ends]
+    if near[0].min() > _ON_SITE * a:
+        raise ConfigError(f"{where} from = {show(jump.from_)}: no site is there; the nearest is "
+                          f"{near[0].min():.3f} A away")  # fmt: skip
+    if near[1].min() <= _ON_SITE * a:
+        other = int(np.argmin(near[1]))
+        raise ConfigError(f"{where} to = {show(jump.to)}: site {other} is there; it must be vacant")
+    return Move(name, int(np.argmin(near[0])), _shortest(ends[1] - ends[0], cell))
 
 
 def rates_fields(
@@ -140,6 +148,37 @@ def _crossing(
 ) -> Crossing:
     """Follow one jump."""
     asked, what = study.rates, f"jump {move.name}"
+    end, path, saddle = crossed(study, move, energy, green, start)
+    settings = Relax(force_tolerance=asked.force_tolerance, max_iterations=study.relax.max_iterations)
+    connects = _connects(energy, green, saddle, (start, end), settings) if asked.connect else None
+    if connects is False:
+        logger.warning("%s: the saddle's slopes do not end in the jump's two equilibria", what)
+    unstable_mass = lowest_frequency(energy, saddle.u_nd, mass_n, saddle.mode)
+    unstable = lowest_frequency(energy, saddle.u_nd, np.ones_like(mass_n), saddle.mode)
+    if entropy is not None:
+        top = _entropy(energy, saddle.u_nd, 1, f"the saddle of {move.name}")
+        other = _entropy(energy, end.u_nd, 0, f"the end of {move.name}")
+        changes = [(top - entropy, 0.0), (top - other, 0.0)]
+    else:
+        changes = _estimated(study, energy, (start, end), saddle, unstable)
+    forth, back = (
+        rate(saddle.energy - state.energy, change, unstable, unstable_mass, entropy_error=error)
+        for state, (change, error) in zip((start, end), changes, strict=True)
+    )
+    return Crossing(move, path, saddle, end, forth, back, unstable, unstable_mass, connects)
+
+
+def crossed(
+    study: Study, move: Move, energy: Energy, green: BulkGreen | None, start: Equilibrium
+) -> tuple[Equilibrium, Path, Saddle]:
+    """The equilibrium after a jump, a path to it, and the saddle between. Collective on ``energy.comm``.
+
+    Raises
+    ------
+    ConvergenceError
+        There is no equilibrium at the jump's end, no top on the path, or no saddle of index one from there.
+    """
+    asked, what = study.rates, f"jump {move.name}"
     settings = Relax(force_tolerance=asked.force_tolerance, max_iterations=study.relax.max_iterations)
     jumped_nd = start.u_nd.copy()
     jumped_nd[energy.sites.global_n == move.site] += move.step_c[: energy.dimension]
@@ -157,22 +196,25 @@ def _crossing(
             energy, path.image_knd[path.top], along_nd, green,
             force_tolerance=asked.force_tolerance, max_iterations=asked.max_iterations, what=f"{what}: saddle",
         )  # fmt: skip
-    connects = _connects(energy, green, saddle, (start, end), settings) if asked.connect else None
-    if connects is False:
-        logger.warning("%s: the saddle's slopes do not end in the jump's two equilibria", what)
-    unstable_mass = lowest_frequency(energy, saddle.u_nd, mass_n, saddle.mode)
-    unstable = lowest_frequency(energy, saddle.u_nd, np.ones_like(mass_n), saddle.mode)
-    if entropy is not None:
-        top = _entropy(energy, saddle.u_nd, 1, f"the saddle of {move.name}")
-        other = _entropy(energy, end.u_nd, 0, f"the end of {move.name}")
-        changes = [(top - entropy, 0.0), (top - other, 0.0)]
-    else:
-        changes = _estimated(study, energy, (start, end), saddle, unstable)
-    forth, back = (
-        rate(saddle.energy - state.energy, change, unstable, unstable_mass, entropy_error=error)
-        for state, (change, error) in zip((start, end), changes, strict=True)
-    )
-    return Crossing(move, path, saddle, end, forth, back, unstable, unstable_mass, connects)
+    return end, path, saddle
+
+
+def saddle_positions(
+    study: Study, law: SiteLaw, cell: Supercell, of: tuple[Lattice, float], jump: Jump, where: str
+) -> tuple[FloatArray, FloatArray]:
+    """Positions (n_sites, 3) of a cell's equilibrium and of the saddle of a jump. One rank's work, as local as that."""
+    energy = Energy(law, cell, comm=MPI.COMM_SELF)
+    green = bulk_green(energy)
+    settings = Relax(force_tolerance=study.rates.force_tolerance, max_iterations=study.relax.max_iterations)
+    move = move_of(jump, where, where, cell, of)
+    start = relax(energy, np.zeros((cell.n_sites, cell.dimension)), settings, green=green, what=where)
+    _, _, saddle = crossed(study, move, energy, green, start)
+    states = []
+    for u_nd in (start.u_nd, saddle.u_nd):
+        positions_ac = cell.positions_ac.copy()
+        positions_ac[:, : cell.dimension] += u_nd
+        states.append(positions_ac)
+    return states[0], states[1]
 
 
 def _estimated(

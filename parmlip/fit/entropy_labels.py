@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 from mpi4py import MPI
@@ -97,6 +98,7 @@ def entropy_label(
     decomposition: str = "relative",
     sites: bool = False,
     site_gradients: bool = False,
+    n_negative: int = 0,
 ) -> Labels:
     """S_f as energy, -dS/du as forces, and, where asked for, site entropies and their gradients. Local.
 
@@ -105,6 +107,8 @@ def entropy_label(
     decomposition : str
         "relative": -1/2 [log+ F H F]_ll (of existing sites; a vacant site keeps its share); "absolute": -1/2 [log+
         H]_ll against the perfect crystal's, which add up to S_f where there are as many sites as in the perfect cell.
+    n_negative : int
+        Negative modes that the state may have, as about a saddle: left out.
 
     Raises
     ------
@@ -114,7 +118,7 @@ def entropy_label(
     d = configuration.dimension
     around, site_p = environments(configuration, law.species, law.cutoff)
     h_xx = dense_hessian(law, around, site_p, d)
-    modes = log_modes(h_xx, d, d)
+    modes = log_modes(h_xx, d, d, n_negative=n_negative)
     traces = HessianTraces(law, around, site_p, d)
     forces_ac = np.zeros((configuration.n_sites, 3))
     forces_ac[:, :d] = -traces(modes.total_trace)
@@ -126,7 +130,7 @@ def entropy_label(
     else:
         full_xx, place_a = embedded(h_xx, perfect.number_a, perfect.n_grid, d)
         n_vacant = len(full_xx) // d - configuration.n_sites
-        of_sites = log_modes(full_xx, d, d * (1 + n_vacant), perfect.root_xx)
+        of_sites = log_modes(full_xx, d, d * (1 + n_vacant), perfect.root_xx, n_negative=n_negative)
         level_a = np.zeros(configuration.n_sites)
     rows = (d * place_a[:, None] + np.arange(d)).ravel()
     gradients = None
@@ -149,11 +153,13 @@ def entropies_labelled(
     decomposition: str = "relative",
     sites: bool = False,
     site_gradients: bool = False,
+    n_negative: Mapping[str, int] = MappingProxyType({}),
 ) -> Dataset:
     """The configurations with the labels of `entropy_label`; every rank gets all.
 
     Collective on ``comm``. Rank r does the configurations r, r + size, ..., each by itself: the same labels on any
-    number of ranks. `perfect` has the perfect cell of every configuration type.
+    number of ranks. `perfect` has the perfect cell of every configuration type, `n_negative` how many negative modes
+    the states of a type may have (none where it is not named).
     """
     mine: list[Labels] = []
     share = range(comm.rank, len(configurations), comm.size)
@@ -164,7 +170,7 @@ def entropies_labelled(
                 mine.append(
                     entropy_label(
                         law, state, perfect[state.name], decomposition=decomposition, sites=sites,
-                        site_gradients=site_gradients,
+                        site_gradients=site_gradients, n_negative=n_negative.get(state.name, 0),
                     )
                 )  # fmt: skip
             except (ConfigError, DataError, GeometryError) as error:

@@ -88,7 +88,9 @@ class LogModes:
         return log_divided_differences(self.value_j)
 
 
-def log_modes(h_xx: FloatArray, dimension: int, n_null: int, root_xx: FloatArray | None = None) -> LogModes:
+def log_modes(
+    h_xx: FloatArray, dimension: int, n_null: int, root_xx: FloatArray | None = None, *, n_negative: int = 0
+) -> LogModes:
     """Modes of F H F, whose zero modes are counted and taken out.
 
     Parameters
@@ -101,25 +103,27 @@ def log_modes(h_xx: FloatArray, dimension: int, n_null: int, root_xx: FloatArray
         Zero modes that there must be: the translations, and with F those of every vacant site.
     root_xx : ndarray, shape (n, n), optional
         F = H_hom^(-1/2).
+    n_negative : int
+        Negative modes that there may be, as about a saddle: left out of the logarithm (log+).
 
     Raises
     ------
     DataError
-        A mode is negative, or there are more or fewer zero modes.
+        More modes are negative, or there are more or fewer zero modes.
     """
     whole_xx = h_xx if root_xx is None else root_xx @ h_xx @ root_xx
     value_j, vector_xj = np.linalg.eigh(0.5 * (whole_xx + whole_xx.T))
     floor = _NULL * float(np.abs(value_j).max(initial=0.0))
-    if value_j[0] < -floor:
-        n = int((value_j < -floor).sum())
+    n = int((value_j < -floor).sum())
+    if n > n_negative:
         raise DataError(
             f"{n} negative mode(s), the lowest {value_j[0]:.3e} (largest {value_j[-1]:.3e}): the state is no minimum, "
             "its vibrational entropy is not defined; rattle less or relax it"
         )
-    found = int((value_j <= floor).sum())
+    found = int((np.abs(value_j) <= floor).sum())
     if found != n_null:
         raise DataError(f"{found} zero modes instead of {n_null}: a site or a part of the cell is loose")
-    return LogModes(value_j[n_null:], vector_xj[:, n_null:], dimension, root_xx)
+    return LogModes(value_j[n + n_null :], vector_xj[:, n + n_null :], dimension, root_xx)
 
 
 def inverse_root(h_xx: FloatArray, dimension: int, n_extra: int = 0) -> FloatArray:

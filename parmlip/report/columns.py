@@ -35,6 +35,7 @@ COLUMNS: Final = (
     ("nu*", "rates.attempt_frequency", "{:.5f}"),
     ("barrier, surr.", "rates_surrogate.barrier", "{:.5f}"),
     ("nu*, surr.", "rates_surrogate.attempt_frequency", "{:.5f}"),
+    ("nu* RMSE", "train.rmse_attempt_frequency", "{:.4f}"),
     ("slope of dS/du", "locality.slope", "{:.2f}"),
     ("of truncation", "locality.truncation_slope", "{:.2f}"),
     ("same basin", "compare.same_basin", "{}"),
@@ -59,6 +60,7 @@ UNITS: Final = {
     "in 2 sigma": "forces",
     "barrier": "eV",
     "nu*": "THz",
+    "nu* RMSE": "THz",
     "barrier, surr.": "eV",
     "nu*, surr.": "THz",
 }

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from parmlip.errors import DataError
 from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.report.attempt_figure import attempt_panel, read_attempts
 from parmlip.report.bounds import read_bounds
 from parmlip.report.bounds_figure import bounds_panel
 from parmlip.report.columns import in_words
@@ -53,7 +54,8 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     several sizes L were swept, a slope for each of them. `<stem>_domain`: then also errors against L.
     `<stem>_bounds`: where matching conditions were measured, the geometry error against the theorem's bound.
     `<stem>_entropy`: of surrogates of the entropy, predictions against labels, or learning curves of a sweep.
-    `<stem>_locality`, `<stem>_rates`: of these stages.
+    `<stem>_locality`, `<stem>_rates`: of these stages. `<stem>_attempt`: errors of attempt frequencies by surrogates of
+    the entropy against the number of rattled saddles in their training set.
     `<stem>_summary`: forces on the test set and the displacement fields (of a sweep the point with the least force
     RMSE).
 
@@ -100,6 +102,11 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
             figure, panels = _panels(1 + any(one.truncation is not None for one in decays), 6.2, 5.4)
             locality_panels(panels[0], panels[1] if len(panels) > 1 else None, decays)
             written += _save(figure, directory, f"{Path(path).stem}_locality", formats)
+        learning = read_attempts(path)
+        if learning is not None:
+            figure, (axes,) = _panels(1, 6.2, 5.0)
+            attempt_panel(axes, learning)
+            written += _save(figure, directory, f"{Path(path).stem}_attempt", formats)
         jumps = read_rates(path)
         if jumps:
             figure, (left, right) = _panels(2, 5.6, 5.0)
