@@ -21,8 +21,8 @@ from parmlip.potentials.taylor import LatticeState, TaylorLaw, lattice_vectors
 from parmlip.potentials.taylor_state import CellState, SmallCell
 
 __all__ = [
-    "controlled_law", "controlled_law_in_training", "domain_length", "domain_size", "lattice_law", "stands_for",
-    "training_state",
+    "controlled_law", "controlled_law_in_training", "defect_distance", "domain_length", "domain_size", "lattice_law",
+    "stands_for", "training_state",
 ]  # fmt: skip
 
 Crystal = tuple[Lattice, float]
