@@ -11,6 +11,8 @@ from parmlip.config import loads
 from parmlip.errors import ConfigError, ParmlipError
 from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.pipeline import run
+from parmlip.report.figures import draw
+from parmlip.report.tables import table
 
 INPUT = """
 [run]
@@ -59,6 +61,7 @@ def test_formation_entropy_of_a_vacancy_and_its_free_energy(comm, shared_tmp):
     # the first quantum term goes as 1 / T
     assert quantum[0] / quantum[1] == pytest.approx(3.0, rel=0.1)
     assert file.read("entropy", "quantum_error").max() == 0.0  # all sites of a small cell
+    assert [p.name for p in draw(file.path, shared_tmp)] == ["run_formation_entropy.png"]
     assert "entropy.formation_infinite" not in values  # half of the cell is narrower than twice the cutoff
 
 
@@ -80,6 +83,15 @@ def test_the_limit_of_large_cells_is_estimated_from_a_smaller_one(comm, tmp_path
     assert values["entropy.formation_infinite"] == pytest.approx(3.6622, abs=values["entropy.formation_infinite_error"])
     assert abs(values["entropy.formation_infinite"] - 3.6622) < abs(values["entropy.formation"] - 3.6622)
     assert values["entropy.formation_infinite_error"] < 0.05
+
+
+def test_sizes_of_the_cell_are_swept_to_one_figure_and_one_table(comm, tmp_path):
+    _, file = done(comm, tmp_path, "sweep.simulation.cell=[[2, 2, 2], [3, 3, 3]]", "entropy.temperatures=[]")
+    assert "run_formation_entropy.png" in [p.name for p in draw(file.path, tmp_path)]
+    rows = table(file.path)
+    assert "S_f" in rows[0]
+    assert "2.90657" in rows[-1]  # the smaller cell is above
+    assert "2.7790" in rows[-2]
 
 
 def test_a_law_that_is_not_relaxed_is_refused(comm, tmp_path):

@@ -97,9 +97,8 @@ def quantum_correction(
     null_im = np.sqrt(np.repeat(mass_b / mass_b.sum(), d))[:, None] * np.tile(np.eye(d), (n_basis, 1))
     phi, slope = perfect.function(quantum_phi, null_im), perfect.function(quantum_slope, null_im)
     weighted = BlockCirculant(slope.transform, slope.symbol_xqij * (scale * weight_i[:, None] * weight_i))
-    whole = perfect.trace(quantum_phi, null_im)
-    total = trace_with(weighted, energy, u_nd, 0.0) - perfect.trace(lambda s: s * quantum_slope(s), null_im)
-    total += (len(relative.vacant) - relative.n_extra) / relative.n_grid * whole
+    total = trace_with(weighted, energy, u_nd, 0.0) - perfect.whole_trace(slope)
+    total += (len(relative.vacant) - relative.n_extra) / relative.n_grid * phi.whole_trace()
 
     weight_x = np.sqrt(scale) * relative.local_weights(mass_of)
 

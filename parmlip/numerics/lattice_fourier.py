@@ -204,15 +204,23 @@ class BlockCirculant:
 
         Collective on ``transform.comm``.
         """
-        # The part of the diagonal that stands for one cell is the mean of f(A(k)) over all wave vectors, so the sum
-        # over them is this rank's, where those of the real transform's half stand for two unless they are their own.
+        return self.function(f, null_im, floor=floor).whole_trace()
+
+    def whole_trace(self, other: BlockCirculant | None = None) -> float:
+        """Tr A, or Tr(A B) with another operator on the same grid.
+
+        Collective on ``transform.comm``.
+        """
+        # Wave vectors of the real transform's half stand for two, unless they are their own opposites.
         shape, wave_xqc = self.transform.shape, self.transform.wave_xqc
         axis = 2 if shape[2] > 1 else 1
         half_q = wave_xqc[0, :, axis]
         weight_q = np.where((half_q == 0) | (2 * half_q == shape[axis]), 1.0, 2.0)
-        applied = self.function(f, null_im, floor=floor).symbol_xqij
-        local = float(weight_q @ np.einsum("xqii->q", applied).real)
-        return float(sum(self.transform.comm.allgather(local)))
+        if other is None:
+            trace_q = np.einsum("xqii->q", self.symbol_xqij)
+        else:
+            trace_q = np.einsum("xqij,xqji->q", self.symbol_xqij, other.symbol_xqij)
+        return float(sum(self.transform.comm.allgather(float(weight_q @ trace_q.real))))
 
     def function(
         self, f: Callable[[FloatArray], FloatArray], null_im: FloatArray, *, floor: float = 1e-12

@@ -18,6 +18,7 @@ from parmlip.report.columns import in_words
 from parmlip.report.domain_figure import domain_panels
 from parmlip.report.domains import read_series
 from parmlip.report.entropy_figure import learning_panels, parity_panels, read_entropy_fits
+from parmlip.report.formation_figure import formation_panels, n_panels, read_formations
 from parmlip.report.labels import place_labels, plain_ticks
 from parmlip.report.locality_figure import locality_panels, read_locality
 from parmlip.report.rates_figure import rates_panels, read_rates
@@ -54,6 +55,7 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     several sizes L were swept, a slope for each of them. `<stem>_domain`: then also errors against L.
     `<stem>_bounds`: where matching conditions were measured, the geometry error against the theorem's bound.
     `<stem>_entropy`: of surrogates of the entropy, predictions against labels, or learning curves of a sweep.
+    `<stem>_formation_entropy`: site entropies and free energies, or formation entropies against the size of the cell.
     `<stem>_locality`, `<stem>_rates`: of these stages. `<stem>_attempt`: errors of attempt frequencies by surrogates of
     the entropy against the number of rattled saddles in their training set.
     `<stem>_summary`: forces on the test set and the displacement fields (of a sweep the point with the least force
@@ -107,6 +109,11 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
             figure, (axes,) = _panels(1, 6.2, 5.0)
             attempt_panel(axes, learning)
             written += _save(figure, directory, f"{Path(path).stem}_attempt", formats)
+        formations = read_formations(path)
+        if formations and n_panels(formations):
+            figure, panels = _panels(n_panels(formations), 5.6, 5.0)
+            formation_panels(panels, formations)
+            written += _save(figure, directory, f"{Path(path).stem}_formation_entropy", formats)
         jumps = read_rates(path)
         if jumps:
             figure, (left, right) = _panels(2, 5.6, 5.0)
