@@ -39,7 +39,10 @@ class Entropy:
     sites: Literal["none", "all"] | tuple[int, ...] = key(
         "none", least=0, about="sites whose site entropies are wanted one by one"
     )
-    gradients: bool = key(False, about="derivatives by all displacements: of the total (3 N solutions) and of `sites`")
+    gradients: Literal["sites"] | bool = key(
+        False, about="derivatives by displacements: of the total (3 N solutions) and of `sites`; sites: of it by "
+        "those of `sites` alone, as many solutions as there are neighbours",
+    )  # fmt: skip
     truncation_radius: float | None = key(
         None, above=0.0, about="of `sites` also the entropies with displacements beyond it set to zero, angstrom"
     )

@@ -193,6 +193,8 @@ def check_entropy_target(tables: Mapping[str, Any]) -> None:
         Naming table, key and value.
     """
     surrogate, fit, training = tables["surrogate"], tables["fit"], tables.get("training", ())
+    if tables["entropy"].gradients == "sites" and tables["entropy"].sites in ("none", ()):
+        raise ConfigError('[entropy] gradients = "sites": needs sites')
     where = '[surrogate] target = "entropy"'
     if surrogate.target != "entropy":
         for name in ENTROPY_NAMES:

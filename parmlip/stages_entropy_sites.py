@@ -24,6 +24,8 @@ Fields = dict[str, Field]
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
+_MOST_GRADIENTS = 300  # sites whose derivatives by all displacements are kept: 3 N numbers each
+
 
 def chosen_sites(study: Study, n_sites: int) -> IntArray:
     """Global numbers of the sites that [entropy] asks for. Local.
@@ -61,20 +63,38 @@ def site_fields(study: Study, energy: Energy, u_nd: FloatArray) -> Fields:
             fields["site_entropy"] = Field(found.values, "k_B", "-1/2 trace of [log+ F H F]_ll")
             fields["site_method_difference"] = Field(found.difference, "k_B", "contour against Ritz values, largest")
         if asked.gradients:
-            third = ThirdDerivative(energy, u_nd)
-            with timed("entropy: gradient"):
-                total = total_entropy_gradient(relative, third)
-            fields["gradient"] = Field(sites.gather(total.gradient_nd), "k_B/A", "dS/du of the cell, global site order")
-            if len(chosen):
-                with timed("entropy: site gradients"):
-                    each = [sites.gather(site_entropy_gradient(relative, third, int(s)).gradient_nd) for s in chosen]
-                whole = np.array(each) if energy.comm.rank == 0 else None
-                fields["site_gradients"] = Field(whole, "k_B/A", "dS_l/du: site asked for, all sites, components")
+            fields |= _gradients(ThirdDerivative(energy, u_nd), relative, chosen, whole=asked.gradients is True)
     if asked.truncation_radius is not None and len(chosen):
         with timed("entropy: truncated sites"):
             cut = _truncated(energy, u_nd, chosen, asked.truncation_radius, method)
         about = "S_l with the displacements beyond truncation_radius set to zero"
         fields["truncated_site_entropy"] = Field(cut, "k_B", about)
+    return fields
+
+
+def _gradients(third: ThirdDerivative, relative: RelativeHessian, chosen: IntArray, *, whole: bool) -> Fields:
+    """Derivatives of the total, by all displacements or those of the chosen sites, and of these sites. Collective."""
+    sites, fields = third.energy.sites, {}
+    with timed("entropy: gradient"):
+        total = total_entropy_gradient(relative, third, sites=None if whole else chosen)
+    gradient_ad = sites.gather(total.gradient_nd)
+    logger.info(
+        "gradient of the entropy: %d columns of the inverse Hessian, %d steps", total.n_columns, total.iterations
+    )
+    if whole:
+        fields["gradient"] = Field(gradient_ad, "k_B/A", "dS/du of the cell, global site order")
+    else:
+        of_chosen = None if gradient_ad is None else gradient_ad[chosen]
+        fields["sites_gradient"] = Field(
+            of_chosen, "k_B/A", "dS/du of the cell by the displacements of the sites asked for"
+        )
+    if len(chosen) > _MOST_GRADIENTS:
+        logger.info("derivatives of single sites are left out: there are more than %d sites", _MOST_GRADIENTS)
+    elif len(chosen):
+        with timed("entropy: site gradients"):
+            each = [sites.gather(site_entropy_gradient(relative, third, int(s)).gradient_nd) for s in chosen]
+        of_sites = np.array(each) if sites.comm.rank == 0 else None
+        fields["site_gradients"] = Field(of_sites, "k_B/A", "dS_l/du: site asked for, all sites, components")
     return fields
 
 

@@ -72,6 +72,17 @@ def test_chosen_sites_have_entropies_gradients_and_truncated_entropies(result):
     assert np.abs(gradient.sum(axis=0)).max() < 1e-12  # no change under translation
 
 
+def test_gradients_of_chosen_sites_alone_are_those_of_the_whole(result, tmp_path):
+    stages = 'run.stages=["build", "reference", "relax", "entropy"]'
+    some = done(tmp_path / "some.h5", stages, 'entropy.gradients="sites"', "entropy.sites=[0, 5]")
+    whole = result.read("entropy", "gradient")
+    np.testing.assert_allclose(some.read("entropy", "sites_gradient"), whole[[0, 5]], atol=1e-11)
+    np.testing.assert_allclose(
+        some.read("entropy", "site_gradients"), result.read("entropy", "site_gradients")[[0, 2]], atol=1e-11
+    )
+    assert "gradient" not in some.names("entropy")
+
+
 def test_all_sites_and_the_vacant_one_add_up_to_the_whole(result, tmp_path):
     all_sites = done(
         tmp_path / "all.h5", 'entropy.sites="all"', 'run.stages=["build", "reference", "relax", "entropy"]'
@@ -113,3 +124,8 @@ def test_sites_and_gradients_do_not_depend_on_the_number_of_ranks(shared_tmp, tm
 def test_a_site_that_is_not_there_is_told(tmp_path):
     with pytest.raises(ConfigError, match=r"\[entropy\] sites: there is no site 63; the cell has 63, from 0"):
         done(tmp_path / "no.h5", "entropy.sites=[63]", 'run.stages=["build", "reference", "relax", "entropy"]')
+
+
+def test_gradients_of_no_sites_are_told_before_any_work(tmp_path):
+    with pytest.raises(ConfigError, match=r'\[entropy\] gradients = "sites": needs sites'):
+        loads(INPUT.replace("OUTPUT", str(tmp_path / "no.h5")), ['entropy.gradients="sites"', 'entropy.sites="none"'])

@@ -1,7 +1,8 @@
 """dS/du of the total vibrational entropy in a distributed cell: -1/2 Tr(H^+ dH/du_n) for all sites n.
 
 H^+ is found column by column: conjugate gradients on H, preconditioned by the bulk's Green's function, which take 10 to
-20 steps at any size. The work is that of 3 N solutions, so that it grows with N^2: exact up to some thousand sites.
+20 steps at any size. For all sites the work is that of 3 N solutions, which grows with N^2; for chosen sites only the
+columns of the sites near them are wanted, so that it grows with N alone. Both are exact.
 
 References
 ----------
@@ -27,7 +28,8 @@ IntArray = NDArray[np.int64]
 class TotalGradient:
     """dS/du of the whole cell."""
 
-    gradient_nd: FloatArray  # (n_owned, d) k_B / angstrom
+    gradient_nd: FloatArray  # (n_owned, d) k_B / angstrom; zero where it was not asked for
+    n_columns: int  # of H^+ that were solved for
     iterations: int  # largest number of a solution
     residual: float  # largest of all solutions, relative
 
@@ -36,11 +38,12 @@ def total_entropy_gradient(
     relative: RelativeHessian,
     third: ThirdDerivative,
     *,
+    sites: IntArray | None = None,
     tolerance: float = 1e-11,
     batch: int = 48,
     max_steps: int = 200,
 ) -> TotalGradient:
-    """Derivative of S = -1/2 sum' log(eigenvalues of H) by the displacements of all sites.
+    """Derivative of S = -1/2 sum' log(eigenvalues of H) by the displacements of all sites, or of `sites` alone.
 
     It does not depend on the perfect crystal, whose Green's function only preconditions. Collective on
     ``relative.comm``.
@@ -49,6 +52,8 @@ def total_entropy_gradient(
     ----------
     third : ThirdDerivative
         At the state of the Hessian of `relative`.
+    sites : ndarray of int, optional
+        Global numbers, the same on every rank.
     tolerance : float
         Residual of every column of H^+, relative, in the preconditioner's norm.
     batch : int
@@ -59,19 +64,22 @@ def total_entropy_gradient(
     ConvergenceError
         A column did not converge, or H is not positive.
     """
-    d, n_sites = relative.dimension, relative.sites.n_sites
-    trace = third.columns()
+    d = relative.dimension
+    trace = third.columns(sites)
     iterations, residual = 0, 0.0
     width = max(1, batch // d)
-    for first in range(0, n_sites, width):
-        site_b = np.arange(first, min(first + width, n_sites))
+    for first in range(0, len(trace.needed), width):
+        site_b = trace.needed[first : first + width]
         column_ndv, steps, left = inverse_columns(
             relative, np.repeat(site_b, d), np.tile(np.arange(d), len(site_b)), tolerance=tolerance, max_steps=max_steps
         )
         by_site = column_ndv.reshape(-1, d, len(site_b), d).swapaxes(2, 3)  # (n, d of the row, c, site)
         trace.add(site_b, by_site)
         iterations, residual = max(iterations, steps), max(residual, left)
-    return TotalGradient(-0.5 * trace.result(), iterations, residual)
+    gradient_nd = -0.5 * trace.result()
+    if sites is not None:
+        gradient_nd[~np.isin(relative.sites.global_n, sites)] = 0.0
+    return TotalGradient(gradient_nd, len(trace.needed) * d, iterations, residual)
 
 
 def inverse_columns(

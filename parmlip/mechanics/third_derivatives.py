@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
+from mpi4py import MPI
 from numba import njit
 from numpy.typing import NDArray
 
@@ -148,18 +149,29 @@ class ThirdDerivative:
                 g_pc += weight * tangent_change(self.energy.law, self.environments, dv_pc)(dv_pc)
         return np.asarray(self.energy.gradient_from_pairs(g_pc))
 
-    def columns(self) -> TraceByColumns:
-        """Accumulates Tr(M dH/du) while the columns of M come in."""
-        return TraceByColumns(self)
+    def columns(self, sites: IntArray | None = None) -> TraceByColumns:
+        """Accumulates Tr(M dH/du) while the columns of M come in; by the displacements of `sites` only, if given."""
+        return TraceByColumns(self, sites)
 
 
 class TraceByColumns:
     """Tr(M dH/du_n) = sum over sites a and components c of e_ac^T (dH/du_n) M e_ac: only environments of a are touched.
 
-    `add` and `result` are collective on ``energy.comm``.
+    Collective on ``energy.comm``, as are `add` and `result`.
+
+    Parameters
+    ----------
+    third : ThirdDerivative
+    sites : ndarray of int, optional
+        Global numbers of the sites n wanted, the same on every rank; all if left out.
+
+    Attributes
+    ----------
+    needed : ndarray of int
+        Global numbers of the sites whose columns must be added: those that share an environment with one of `sites`.
     """
 
-    def __init__(self, third: ThirdDerivative) -> None:
+    def __init__(self, third: ThirdDerivative, sites: IntArray | None = None) -> None:
         self._third = third
         energy = third.energy
         self._domain = energy.domain
@@ -173,6 +185,19 @@ class TraceByColumns:
         self._centre_x = centre_p[order]
         self._first_m = np.searchsorted(site_p[order], np.arange(self._domain.halo.n_local + 1))
         self._g_pc = np.zeros(r_pc.shape)
+        self._use_n = np.ones(len(first_n) - 1, dtype=bool)  # centres whose site energies matter
+        needed = np.ones(energy.sites.n_sites, dtype=np.uint8)
+        if sites is not None:
+            wanted = np.zeros(energy.sites.n_sites, dtype=bool)
+            wanted[sites] = True
+            global_m = self._domain.halo.global_m
+            self._use_n = wanted[global_m[: len(self._use_n)]]
+            self._use_n[centre_p[near & wanted[global_m[site_p]]]] = True
+            needed[:] = 0
+            needed[global_m[: len(self._use_n)][self._use_n]] = 1
+            needed[global_m[site_p[near & self._use_n[centre_p]]]] = 1
+            energy.comm.Allreduce(MPI.IN_PLACE, needed, op=MPI.MAX)
+        self.needed = np.flatnonzero(needed)
 
     def add(self, site_b: IntArray, column_ndcb: RealArray) -> None:
         """Columns M e_ac of global sites `site_b` for all d components, (n_owned, d, d, n_b): site, row, c, b."""
@@ -190,6 +215,7 @@ class TraceByColumns:
         if local < self._domain.halo.n_owned:
             centres = np.append(centres, local)
         centres = np.unique(centres)
+        centres = centres[self._use_n[centres]]
         if len(centres) == 0:
             return
         count_n = np.diff(e.first_n)[centres]
@@ -206,5 +232,5 @@ class TraceByColumns:
             self._g_pc[pair] += tangent_change(self._third.energy.law, part, a_pc)(b_pc)
 
     def result(self) -> RealArray:
-        """Tr(M dH/du) of the owned sites, (n_owned, d)."""
+        """Tr(M dH/du) of the owned sites, (n_owned, d); right at the sites wanted."""
         return np.asarray(self._third.energy.gradient_from_pairs(self._g_pc))

@@ -124,6 +124,20 @@ def test_the_derivatives_of_all_sites_add_up_to_that_of_the_total(comm):
     assert total.iterations < 15
 
 
+@pytest.mark.mpi(2, 3)
+@pytest.mark.parametrize("key", ["Si_vac_n2", "Cu_vac_n3"])
+def test_derivatives_by_chosen_sites_are_those_of_the_whole_with_fewer_columns(key, comm):
+    law, cell, u_ad, _ = defect(key)
+    energy, relative, third = at_state(law, cell, u_ad, comm)
+    whole_ad = energy.sites.gather_to_all(total_entropy_gradient(relative, third).gradient_nd)
+    chosen = np.array([2, 40])
+    part = total_entropy_gradient(relative, third, sites=chosen)
+    part_ad = energy.sites.gather_to_all(part.gradient_nd)
+    np.testing.assert_allclose(part_ad[chosen], whole_ad[chosen], rtol=0, atol=1e-11 * np.abs(whole_ad).max())
+    assert not np.delete(part_ad, chosen, axis=0).any()
+    assert part.n_columns < 3 * cell.n_sites or key[:2] == "Cu"  # whose small cell is within reach of every site
+
+
 def test_site_entropies_of_the_perfect_crystal_are_zero(comm):
     law, cell, u_ad, _ = site64()
     _, relative, third = at_state(law, cell, 0.0 * u_ad, comm)
