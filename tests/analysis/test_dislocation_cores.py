@@ -14,6 +14,8 @@ from parmlip.mechanics.bulk import bulk_properties
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.relax import relax
 from parmlip.potentials import bond_order, eam
+from parmlip.potentials.eam_files import read_setfl
+from tests.potentials.eam_cells import potential_file
 
 SCREW = Dislocations("quadrupole", (1, 1, 1), (-1, 1, 0), (0.5, 0.5, 0.5), polarity=0.107)
 EDGE = Dislocations("quadrupole", (1, -1, 0), (0, 0, 1), (0.5, 0.5, 0.0))
@@ -96,3 +98,13 @@ def test_the_perfect_crystal_has_no_burgers_vector(tungsten):
     state = core_state(made, bulk.relaxed_vv, np.zeros((made.supercell.n_sites, 3)))
     assert np.abs(state.nye_ac).max() < 1e-12
     assert state.n_miscoordinated == 0
+
+
+def test_screws_of_a_compound_start_on_a_saddle_and_noise_finds_lower_states_with_their_cores():
+    law = read_setfl(potential_file("NiAlH_jea.eam.alloy"))
+    bulk = bulk_properties(law, lattice_named("b2"), ("Ni", "Al"))
+    asked = Dislocations("quadrupole", (0, 0, 1), (0, 1, 0), (0.0, 0.0, 1.0))
+    _, _, symmetric, _ = relaxed(law, bulk, asked, (20, 20, 1), ("Ni", "Al"))
+    made, u, broken, _ = relaxed(law, bulk, replace(asked, noise=0.03), (20, 20, 1), ("Ni", "Al"))
+    assert broken < symmetric - 0.1
+    np.testing.assert_allclose(core_state(made, bulk.relaxed_vv, u).burgers_nc, [c.burgers for c in made.cores])
