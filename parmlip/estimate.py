@@ -19,7 +19,7 @@ from parmlip.fit.patches import Crystal as PerfectCrystal
 from parmlip.fit.total_lattice import periodic_observations
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.mechanics.energy import MARGIN
-from parmlip.mechanics.memory import bytes_per_site, pairs_per_site
+from parmlip.mechanics.memory import bytes_per_site, krylov_bytes_per_site, pairs_per_site
 from parmlip.potentials.external import AseLaw
 from parmlip.stages_rates import moves
 
@@ -74,6 +74,12 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
         if needed > memory:
             lines.append(
                 f"WARNING: the relaxation needs {needed / 1e9:.0f} GB in all; this machine has {memory / 1e9:.0f} GB"
+            )
+        if "entropy" in study.run.stages and cell.grid is not None:
+            each = krylov_bytes_per_site(cell, study.entropy.batch)
+            lines.append(
+                f"entropy, {study.entropy.batch} vectors at a time: {each / 1e3:.1f} kB a site beside the Hessian, "
+                f"{each * cell.n_sites / n_ranks / 1e6:.0f} MB on each of {n_ranks} ranks"
             )
     if "training" in study.tables and study.surrogate.kind == "ace":
         of_lattice: dict[

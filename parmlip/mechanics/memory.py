@@ -63,6 +63,16 @@ def bytes_per_site(law: Ranged, supercell: Supercell, margin: float, *, assemble
     return total
 
 
+def krylov_bytes_per_site(supercell: Supercell, batch: int) -> float:
+    """What Krylov spaces of F H F need beside the Hessian: symbols of H_hom, its inverse and root, and the vectors.
+
+    A batch lives in some ten real vectors and three complex ones of the transforms.
+    """
+    d, grid = supercell.dimension, supercell.grid
+    n_basis = 1 if grid is None else grid.lattice.n_basis
+    return 4 * 16 * n_basis * d**2 / 2 + batch * d * (10 * 8 + 3 * 16)
+
+
 class PeakMemory:
     """Growth of the resident memory of all ranks since this was made, at its highest. Linux only; elsewhere None.
 

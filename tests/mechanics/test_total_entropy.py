@@ -63,7 +63,7 @@ class Case:
         return found
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(2)
 @pytest.mark.parametrize("key", ["Si_vac_n2", "Cu_vac_n3"])
 def test_vacancies_of_the_oracle(key, comm):
     law, cell, u_ad, _ = defect(key)
@@ -116,7 +116,7 @@ def test_formation_entropy_and_that_of_fhf_differ_by_the_identity(law, lattice, 
     assert factorised == pytest.approx(found.formation, abs=1e-8)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_first_order_term_is_the_trace_of_dense_algebra(comm):
     for law, lattice, a, repeats, defects in (
         (CU, "fcc", 3.615, (2, 2, 4), [Vacancy((0, 0, 0))]),
@@ -142,7 +142,7 @@ def test_first_order_term_is_the_trace_of_dense_algebra(comm):
         assert value == pytest.approx(alone, rel=1e-12)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(2, 4)
 def test_three_methods_have_one_answer_on_any_number_of_ranks(comm):
     case = Case(CU, "fcc", 3.615, (4, 4, 4), [Vacancy((0, 0, 0))], comm)
     few = {"near_radius": 2.0, "max_probes": 4, "tolerance": 0.1}
@@ -195,7 +195,7 @@ def test_work_does_not_grow_with_the_cell(comm):
     assert max(steps) <= 10
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(4)
 def test_a_perfect_cell_has_no_entropy_of_its_own(comm):
     case = Case(W, "bcc", 3.14, (3, 3, 3), [], comm, np.zeros((54, 3)))
     found = case.total()
@@ -203,7 +203,7 @@ def test_a_perfect_cell_has_no_entropy_of_its_own(comm):
     assert case.reference.formation(found.value) == pytest.approx(0.0, abs=1e-10)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_negative_modes_are_told(comm):
     cell = apply_defects(build_supercell(LATTICES["fcc"], 3.615, (3, 3, 3), ("Cu",)), [Vacancy((0, 0, 0))])
     u_ad = np.zeros((107, 3))
