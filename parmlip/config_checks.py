@@ -170,6 +170,9 @@ def _check_controlled(tables: Mapping[str, Any]) -> None:
         raise ConfigError(f"{where}: [reference] kind = {show(tables['reference'].kind)} has no site energies")
     if crystal is not None and crystal.lattice is None:
         raise ConfigError(f"{where}: needs [crystal] lattice, not a structure file")
+    for table in filter(None, (tables.get("simulation"), *tables.get("training", ()))):
+        if table.dislocations is not None:
+            raise ConfigError(f"{where}: is for point defects; slipped crystal is not near the states it expands about")
     if tables["fit"].committee:
         raise ConfigError(f"[fit] committee = {tables['fit'].committee}: must be 0 with {where}, which is not fitted")
     if surrogate.states == "equilibrium":

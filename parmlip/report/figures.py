@@ -239,7 +239,10 @@ def _summary_figure(path: Path) -> Figure | None:
         _parity_panel(panels[0], forces[0], forces[1])
         _force_error_panel(panels[1], *forces)
     if fields:
-        dimension = int(scalars(path).get(key_at(scalars(path), point, "build.dimension"), 3))
+        values = scalars(path)
+        dimension = int(values.get(key_at(values, point, "build.dimension"), 3))
+        if key_at(values, point, "build.core_separation") in values:
+            dimension = 1  # displacements of dislocations do not decay
         _displacement_panel(panels[-1], *fields, dimension=dimension)
     if point is not None:
         swept = ResultFile(path).points()[point]
