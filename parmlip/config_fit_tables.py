@@ -11,7 +11,9 @@ from parmlip.config_schema import key
 from parmlip.errors import ConfigError
 
 # Keys of [surrogate] that only controlled surrogates have.
-TAYLOR_KEYS: Final = ("order", "force_constant_error", "states", "near")
+TAYLOR_KEYS: Final = (
+    "order", "force_constant_error", "third_order_error", "elastic_error", "short_wave_error", "states", "near",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -27,11 +29,20 @@ class Surrogate:
     force_constant_error: float = key(
         0.0, above=-1.0, about="taylor: relative, of the sites that are expanded about the lattice"
     )
+    third_order_error: float = key(0.0, about="taylor, order 3: the same of third derivatives; -1 leaves none")
+    elastic_error: dict[str, float] | None = key(
+        None, about="taylor: { C11 = , C12 = , C44 = } in GPa, cubic: error of elastic constants, of the same sites"
+    )
+    short_wave_error: float = key(
+        0.0, about="taylor: error of their force constants that leaves all Cauchy-Born derivatives, eV/angstrom^2"
+    )
     states: str = key(
         "equilibrium", choices=("equilibrium", "lattice"),
         about="taylor: sites near defects about those of the relaxed [[training]] cells, or all about the lattice",
     )  # fmt: skip
-    near: float = key(0.5, above=0.0, most=1.0, about="taylor: near is within this part of the training cell's length")
+    near: float = key(
+        0.5, above=0.0, most=1.0, about="taylor: near is within this part of L, for cores of their separation"
+    )
     correlation_order: int = key(3, least=1, most=4)
     total_degree: int | tuple[int, ...] = key(
         10, least=1, length=(1, 4), about="of n + angular_weight l; or a list, one for each correlation order"
@@ -211,6 +222,10 @@ def check_entropy_target(tables: Mapping[str, Any]) -> None:
         raise ConfigError(f'{where}: needs kind = "ace"')
     if "dataset" in tables:
         raise ConfigError(f"{where}: labels are made with a [reference] law; remove [dataset]")
+    if "reference" in tables and tables["reference"].is_total:
+        raise ConfigError(f'{where}: [reference] kind = "{tables["reference"].kind}" has no Hessians of site energies')
+    if "crystal" in tables and tables["crystal"].lattice is None:
+        raise ConfigError(f"{where}: needs [crystal] lattice, not a structure file")
     for name in fit.observed:
         if name not in ("energy", "force", *ENTROPY_NAMES):
             raise ConfigError(f"[fit] weights.{name}: is not an observation of entropies; with {where} there are "

@@ -179,6 +179,7 @@ def total_alone(tmp_path):
         ("fit.weights.virial=1.0", r"\[fit\] weights.virial: is not an observation of entropies"),
         ('run.stages=["build", "reference", "train", "relax"]', r'\[relax\] laws: write laws = \["reference"\]'),
         ('run.stages=["build", "reference", "train", "match"]', r'"match" compares energies of two laws'),
+        ('reference={kind="tight_binding", parameters="Si-NRLTB"}', r'kind = "tight_binding" has no Hessians'),
         ("fit.balance=true", r"\[fit\] balance: is for energies"),
     ],
 )

@@ -15,6 +15,7 @@ from parmlip.fit.entropy_labels import entropies_labelled, entropy_label, perfec
 from parmlip.fit.observations import configuration_of
 from parmlip.fit.sampling import rattled
 from parmlip.potentials.stillinger_weber import builtin
+from tests.mechanics.entropy_cells import ORACLE, chain
 
 LAW = builtin("Si-SW")
 PERFECT = build_supercell(LATTICES["diamond"], 5.430949777364731, (2, 2, 2), ("Si",))
@@ -90,3 +91,21 @@ def test_a_state_that_is_no_minimum_is_told_with_its_number_and_type(comm):
     wild.positions_ac[3] += 0.8
     with pytest.raises(DataError, match=r"configuration 0 \(type 'interstitial'\): \d+ negative mode"):
         entropies_labelled(LAW, [wild], {"interstitial": cell}, comm=comm, what="labels")
+
+
+@pytest.mark.parametrize("delta", [0.0, 0.5])
+def test_labels_of_an_impure_chain_of_several_species_are_the_independent_ones(delta):
+    law, cell, u_ad = chain(delta)
+    perfect = build_supercell(LATTICES["chain"], 1.0, (800, 1, 1), ("H",))
+    moved = cell.positions_ac.copy()
+    moved[:, :1] += u_ad
+    here = configuration_of(cell, "chain", moved, difference=False)
+    given = ORACLE["toy1d"]["res"][str(delta)]
+    found = entropy_label(law, here, perfect_cell(law, perfect, cell), sites=True)
+    assert found.energy == pytest.approx(given["S_total"], abs=1e-8)
+    np.testing.assert_allclose(found.site_values_a[[0, 400]], [given["l0"]["S_l"], given["l400"]["S_l"]], atol=1e-10)
+    absolute = entropy_label(law, here, perfect_cell(law, perfect, cell), sites=True, decomposition="absolute")
+    assert absolute.site_values_a.sum() == pytest.approx(given["S_total"], abs=1e-8)
+    assert absolute.site_values_a[0] - absolute.site_values_a[400] == pytest.approx(
+        given["l0"]["S_l_logH"] - given["l400"]["S_l_logH"], abs=1e-8
+    )
