@@ -179,10 +179,15 @@ def total_alone(tmp_path):
         ("fit.weights.virial=1.0", r"\[fit\] weights.virial: is not an observation of entropies"),
         ('run.stages=["build", "reference", "train", "relax"]', r'\[relax\] laws: write laws = \["reference"\]'),
         ('run.stages=["build", "reference", "train", "match"]', r'"match" compares energies of two laws'),
-        ('reference={kind="tight_binding", parameters="Si-NRLTB"}', r'kind = "tight_binding" has no Hessians'),
         ("fit.balance=true", r"\[fit\] balance: is for energies"),
     ],
 )
 def test_what_makes_no_sense_for_entropies_is_one_line(tmp_path, change, message):
     with pytest.raises(ConfigError, match=message):
         study_of(tmp_path / "no.h5", change)
+
+
+def test_laws_of_whole_structures_have_no_entropies_of_sites(tmp_path):
+    law = ("reference.kind=tight_binding", "reference.parameters=Si-NRLTB")
+    with pytest.raises(ConfigError, match='kind = "tight_binding" has no Hessians of site energies'):
+        study_of(tmp_path / "no.h5", *law)
