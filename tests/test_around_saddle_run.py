@@ -15,6 +15,7 @@ from parmlip.fit.sampling import rattled
 from parmlip.io.hdf5 import ResultFile
 from parmlip.mechanics.energy import Energy
 from parmlip.pipeline import run
+from parmlip.report import draw
 from parmlip.stages_rates import saddle_positions
 
 INPUT = """
@@ -114,6 +115,22 @@ def test_energies_are_fitted_about_a_saddle_too(comm, shared_tmp):
     assert np.abs(centre_ad).max() == pytest.approx(0.25 * LATTICE, abs=0.05)  # the atom that jumps is half-way
     assert found.read("label", "n_training") == 4 + 3 + 2 + 1
     assert found.read("train", "test_rmse_force") < 1.0
+
+
+def test_rates_of_both_laws_stand_side_by_side(tmp_path):
+    more = (
+        "run.stages=['build', 'reference', 'train', 'relax', 'rates']", "surrogate.total_degree=8",
+        "simulation.defects=[{ kind = 'vacancy', at = [0, 0, 0] }]",
+        "rates.jumps=[{ from = [0.5, 0.5, 0], to = [0, 0, 0] }]", "relax.residual=false",
+    )  # fmt: skip
+    run(loads(INPUT.format(output=tmp_path / "run.h5"), more), MPI.COMM_SELF)
+    found = ResultFile(tmp_path / "run.h5")
+    assert found.read("rates", "barrier") == pytest.approx(0.8733695492023017, abs=1e-8)
+    assert found.read("rates_surrogate", "barrier") == pytest.approx(0.8733695492023017, abs=0.02)
+    assert found.read("rates_surrogate", "negative_modes") == 1
+    assert found.read("rates_surrogate", "connects")
+    assert found.read("rates_surrogate", "max_force") <= 1e-9
+    assert [path.name for path in draw(tmp_path / "run.h5", tmp_path)][-2:] == ["run_rates.png", "run_summary.png"]
 
 
 @pytest.mark.parametrize(

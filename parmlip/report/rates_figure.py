@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parmlip.io.hdf5 import ResultFile
+from parmlip.report.columns import in_words, swept_value
 from parmlip.units import BOLTZMANN_EV
 
 if TYPE_CHECKING:  # matplotlib takes half a second
@@ -27,6 +28,7 @@ class Jumps:
     """The jumps of one law at one point of a sweep (or at all): members of `values` by jump."""
 
     step: str
+    label: str  # what was swept
     n_sites: int
     names: tuple[str, ...]
     values: dict[str, dict[str, Any]]
@@ -40,12 +42,13 @@ def read_rates(path: Path) -> list[Jumps]:
     """Everything that the stage rates left; empty without any."""
     file = ResultFile(path)
     found = []
-    for i in range(len(file.points())) if file.points() else [None]:
+    for i, swept in [(None, {}), *enumerate(file.points())]:  # what no swept key changes is done once
         for step in LAWS:
             if file.complete(step, i):
                 names = ("n_sites", "names", "jumps", "temperatures", "rates", "path_energy", "path_position")
                 n, jumps, values, t, k, energy, place = (file.read(step, name, i) for name in names)
-                found.append(Jumps(step, n, tuple(jumps), values, t, k, energy, place))
+                label = ", ".join(in_words(swept_value(value)) for value in swept.values())
+                found.append(Jumps(step, label, n, tuple(jumps), values, t, k, energy, place))
     return found
 
 
@@ -57,12 +60,13 @@ def rates_panels(left: Axes, right: Axes, found: list[Jumps]) -> None:
         left.set_title("Barrier")
         right.set_title("Attempt frequency (Vineyard)")
         return
-    many = len(LAWS.keys() & {one.step for one in found}) > 1
-    for one in found[:2]:
+    many = len({one.step for one in found}) > 1
+    shown = found[: len(COLOURS)]
+    for number, one in enumerate(shown):
         marker, style = SHAPES[one.step]
         for j, name in enumerate(one.names):
-            colour = COLOURS[j % len(COLOURS)]
-            label = f"{name}, {LAWS[one.step]}" if many else name
+            colour = COLOURS[(number if len(shown) > 2 else j) % len(COLOURS)]
+            label = ", ".join([name, *([LAWS[one.step]] if many else []), *([one.label] if one.label else [])])
             left.plot(one.path_position[j] / one.path_position[j][-1], one.path_energy[j], marker, color=colour,
                       linestyle=style, markersize=5.5, markeredgecolor="white", label=label)  # fmt: skip
             left.axhline(one.values[name]["barrier"], color=colour, linewidth=0.8, linestyle=":")
