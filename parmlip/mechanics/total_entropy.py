@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import stdtrit
 
 from parmlip.crystal.defect_sites import equivalent_sites, sites_by_distance
 from parmlip.crystal.supercell import Supercell
@@ -36,7 +37,8 @@ IntArray = NDArray[np.int64]
 
 FLOOR: Final = 1e-6  # of the eigenvalues of F H F, which are near 1: what is smaller is a null mode
 _PILOT_SITES: Final = 40  # near sites of the first probes, whose spread decides how many it should be
-_PILOT_PROBES: Final = 8
+# Also the fewest: their distribution has wide tails (kurtosis 6 to 9 measured), so that fewer underestimate the spread.
+_PILOT_PROBES: Final = 16
 _ALL_SITES: Final = 200  # cells up to this size are done site by site
 # Variance of a probe against the number n of near sites: changes of force constants decay like r^-3, g like r^-6, the
 # sum of its squares beyond r like r^-9.
@@ -222,4 +224,6 @@ def _whole_shells(distance_s: FloatArray, n: int) -> int:
 
 
 def _standard_error(value_k: list[float]) -> float:
-    return float(np.std(value_k, ddof=1) / np.sqrt(len(value_k)))
+    """Half width of the interval that has the mean with 68 % by Student's distribution."""
+    n = len(value_k)
+    return float(stdtrit(n - 1, 0.841345) * np.std(value_k, ddof=1) / np.sqrt(n))
