@@ -15,6 +15,7 @@ from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.relax import relax
 from parmlip.potentials import bond_order, eam
 from parmlip.potentials.eam_files import read_setfl
+from parmlip.units import GPA_PER_EV_A3
 from tests.potentials.eam_cells import potential_file
 
 SCREW = Dislocations("quadrupole", (1, 1, 1), (-1, 1, 0), (0.5, 0.5, 0.5), polarity=0.107)
@@ -63,6 +64,13 @@ def test_a_quadrupole_of_tungsten_has_the_prototypes_energy_and_its_cores_stay_p
     assert (state.spread_n < 2.5).all()
 
 
+def test_the_papers_quadrupole_of_tungsten_relaxes_in_fifteen_steps(tungsten):
+    made, _, total, iterations = relaxed(*tungsten, SCREW, (49, 84, 1), ("W",))
+    assert made.supercell.n_sites == 24696
+    assert total == pytest.approx(28.45725, abs=5e-6)
+    assert iterations <= 15
+
+
 def test_the_start_decides_the_polarity(tungsten):
     made, u, _, _ = relaxed(*tungsten, replace(SCREW, polarity=-0.107), (12, 15, 1), ("W",))
     assert (core_state(made, tungsten[1].relaxed_vv, u).polarity_n < -0.1).all()
@@ -108,3 +116,40 @@ def test_screws_of_a_compound_start_on_a_saddle_and_noise_finds_lower_states_wit
     made, u, broken, _ = relaxed(law, bulk, replace(asked, noise=0.03), (20, 20, 1), ("Ni", "Al"))
     assert broken < symmetric - 0.1
     np.testing.assert_allclose(core_state(made, bulk.relaxed_vv, u).burgers_nc, [c.burgers for c in made.cores])
+
+
+def test_the_core_of_the_four_parameter_law_is_not_polarised_and_its_hard_core_becomes_an_easy_one_beside_it():
+    law = eam.builtin("W-EAM4")
+    bulk = bulk_properties(law, lattice_named("bcc"), ("W",))
+    made, u, easy, _ = relaxed(law, bulk, SCREW, (12, 15, 1), ("W",))
+    state = core_state(made, bulk.relaxed_vv, u)
+    assert np.abs(state.polarity_n).max() < 1e-3
+    assert np.abs(state.position_nc - [c.position for c in made.cores]).max() < 0.05
+    made, u, hard, _ = relaxed(law, bulk, replace(SCREW, core="hard", polarity=0.0), (12, 15, 1), ("W",))
+    shift = np.linalg.norm(core_state(made, bulk.relaxed_vv, u).position_nc - [c.position for c in made.cores], axis=1)
+    # centres of neighbouring triangles are a sqrt(2) / 3 apart
+    np.testing.assert_allclose(shift, bulk.lattice_constant * 2**0.5 / 3, atol=0.1)
+    assert hard == pytest.approx(easy, abs=0.2)
+
+
+def test_the_tilt_leaves_a_hundredth_of_the_stress_of_an_untilted_cell(tungsten):
+    law, bulk = tungsten
+    stress = {}
+    for kind in ("dipole", "given"):
+        if kind == "dipole":
+            made = build_dislocations(
+                bulk.lattice, bulk.lattice_constant, (12, 10, 1), ("W",), replace(SCREW, kind="dipole")
+            )
+            at = [c.position for c in made.cores]
+        else:
+            width, height = np.diag(made.orientation.lattice.cell_cc)[:2] * bulk.lattice_constant
+            cores = tuple((x / width, y / height, s) for (x, y), s in zip(at, (1.0, -1.0), strict=True))
+            made = build_dislocations(
+                bulk.lattice, bulk.lattice_constant, (12, 10, 1), ("W",), replace(SCREW, kind="given", cores=cores)
+            )
+        energy = Energy(law, made.supercell, comm=MPI.COMM_SELF)
+        found = relax(energy, made.predictor(bulk.relaxed_vv), Relax(method="lbfgs", force_tolerance=1e-5))
+        virial = energy.virial(found.u_nd) / made.supercell.volume * GPA_PER_EV_A3
+        stress[kind] = np.abs([virial[0, 2], virial[1, 2]]).max()
+    assert stress["given"] > 1.0
+    assert stress["dipole"] < 0.02 * stress["given"]
