@@ -208,6 +208,8 @@ def _open_refit(study: Study, source: Path, overwrite: bool) -> None:
         raise ConfigError("[fit] homogeneous: is a part of the training set and cannot change in a refit")
     if study.fit.decay != before.get("decay", 0.0):
         raise ConfigError("[fit] decay: is in the stored rows and cannot change in a refit")
+    if study.fit.decomposition != before.get("decomposition", "relative"):
+        raise ConfigError("[fit] decomposition: is in the stored labels and cannot change in a refit")
     if study.output.resolve() == source.resolve():
         raise ConfigError(f"-o {study.output}: is the result file itself")
     if study.output.exists() and not overwrite:

@@ -11,7 +11,7 @@ from parmlip.errors import ConfigError
 from parmlip.fit.dataset import Dataset, labelled
 from parmlip.io.fitted import fitted_law
 from parmlip.io.hdf5 import ResultFile
-from parmlip.pipeline import run
+from parmlip.pipeline import refit, run
 from parmlip.report import draw, table
 from parmlip.report.entropy_figure import read_entropy_fits
 
@@ -191,3 +191,16 @@ def test_laws_of_whole_structures_have_no_entropies_of_sites(tmp_path):
     law = ("reference.kind=tight_binding", "reference.parameters=Si-NRLTB")
     with pytest.raises(ConfigError, match='kind = "tight_binding" has no Hessians of site energies'):
         study_of(tmp_path / "no.h5", *law)
+
+
+def test_a_refit_chooses_again_on_the_validation_set_and_keeps_its_labels(total, tmp_path):
+    def refitted(name, *changes):
+        refit(study_of(tmp_path / name, *changes), total.path, MPI.COMM_SELF)
+        return ResultFile(tmp_path / name)
+
+    found = refitted("gradients.h5", "fit.weights.energy=0.0")
+    assert found.read("train", "fitted") == ["force"]
+    losses = found.read("train", "validation_losses")
+    assert (losses < total.read("train", "validation_losses")).all()  # of the gradients alone
+    with pytest.raises(ConfigError, match=r"\[fit\] decomposition: is in the stored labels"):
+        refitted("other.h5", "fit.decomposition=absolute")
