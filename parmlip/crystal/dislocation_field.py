@@ -20,6 +20,7 @@ from parmlip.errors import GeometryError
 
 _DIGITS: Final = 40.0  # factors of the theta function that differ from 1 by less than exp(-40) are left out
 _NEUTRAL: Final = 1e-9  # of the largest Burgers vector
+_FIXED_POINT: Final = 200
 
 
 @dataclass(frozen=True)
@@ -199,3 +200,51 @@ def _slope_log_theta(w_n: ComplexArray, tau: complex) -> ComplexArray:
 
 def _n_factors(tau: complex) -> int:
     return 2 + ceil(_DIGITS / (2.0 * pi * tau.imag))
+
+
+def slip_corrected(solution: Stroh, core: Core, x_ac: RealArray, radius: float) -> RealArray:
+    """The far-field predictor u_0(x) = u_lin(xi^-1(x)) of one dislocation in an infinite lattice, (n, 3), angstrom.
+
+    u_lin is `single_displacement` with its cut to the right, along x, which is also the direction of the Burgers
+    vector's part in the plane; xi(x) = x - b_12 eta(|x - x_core| / radius) arg(x - x_core) / (2 pi), arg in (0, 2 pi),
+    eta rising smoothly from 0 to 1. Sites beyond the cut then stand in the places of the slipped lattice, and elastic
+    strains are smooth there, to all orders in b.
+
+    Parameters
+    ----------
+    core : Core
+        Its Burgers vector has no y component.
+    radius : float
+        Of the ball in which eta rises, angstrom; more than 4 |b_12|, so that xi is one to one.
+
+    References
+    ----------
+    Ehrlacher, Ortner, Shapeev, Arch. Ration. Mech. Anal. 222, 1217 (2016); Wang, Patel, Ortner (2023), (B.1)-(B.3).
+    """
+    if abs(core.burgers[1]) > _NEUTRAL * max(map(abs, core.burgers)):
+        raise GeometryError("the slip-corrected predictor needs a Burgers vector without a y component")
+    b = core.burgers[0]
+    if radius <= 4.0 * abs(b):
+        raise GeometryError(f"the slip-corrected predictor needs a radius above {4.0 * abs(b):.3f} A, not {radius:g}")
+    target_nc = x_ac[:, :2] - np.array(core.position)
+    place_nc = target_nc.copy()
+    for _ in range(_FIXED_POINT):  # xi moves by less than b: a contraction
+        angle_n = np.arctan2(place_nc[:, 1], place_nc[:, 0]) % (2.0 * pi)
+        slip_n = b * _smooth_step(np.linalg.norm(place_nc, axis=1) / radius) * angle_n / (2.0 * pi)
+        # y stays, so that no site changes its side of the cut
+        change = target_nc[:, 0] + slip_n - place_nc[:, 0]
+        place_nc[:, 0] += change
+        if np.abs(change).max(initial=0.0) < 1e-13 * radius:
+            break
+    at = Core((0.0, 0.0), core.burgers)
+    z_na = place_nc[:, :1] + solution.p_a * place_nc[:, 1:]
+    # The principal logarithm has its cut to the left: below the core its branch goes on to angles above pi.
+    log_na = np.log(z_na) + np.where(place_nc[:, 1:] < 0.0, 2j * pi, 0.0)
+    return np.asarray((log_na @ solution.strengths(at.burgers).T).imag / pi)
+
+
+def _smooth_step(t_n: RealArray) -> RealArray:
+    """0 below 0, 1 above 1, infinitely often differentiable."""
+    inside = np.clip(t_n, 1e-9, 1.0 - 1e-9)
+    rise, fall = np.exp(-1.0 / inside), np.exp(-1.0 / (1.0 - inside))
+    return np.where(t_n <= 0.0, 0.0, np.where(t_n >= 1.0, 1.0, rise / (rise + fall)))

@@ -9,6 +9,7 @@ from parmlip.crystal.dislocation_field import (
     image_displacement,
     single_displacement,
     single_distortion,
+    slip_corrected,
 )
 from parmlip.crystal.elasticity import full_tensor, stroh
 from parmlip.errors import GeometryError
@@ -143,3 +144,47 @@ def test_arrays_with_a_net_burgers_vector_or_an_odd_frame_are_refused():
         PeriodicArray(SOLUTION, (Core((0.0, 0.0), (1.0, 0.0, 0.0)),), np.diag([5.0, 5.0]))
     with pytest.raises(GeometryError, match="along x"):
         PeriodicArray(SOLUTION, dipole().cores, np.array([[5.0, 1.0], [0.0, 5.0]]))
+
+
+def test_with_the_slip_corrected_predictor_the_slipped_lattice_goes_on_across_the_cut():
+    """Deformed places of a row just above the cut, and of sites just below that have slipped into its continuation."""
+    core, eps = Core((0.3, 0.0), tuple(B)), 1e-7
+    x = 0.3 + np.linspace(12.0, 60.0, 30)
+    above = np.stack([x, np.full(30, eps)], axis=1)
+    below = above - np.array([B[0], 2 * eps])
+
+    def gap(field):
+        y_above, y_below = (np.pad(at, ((0, 0), (0, 1))) + field(at) for at in (above, below))
+        difference = y_below - y_above
+        difference[:, 2] -= B[2]  # a period along the line
+        return np.abs(difference).max(axis=1)
+
+    assert gap(lambda at: slip_corrected(SOLUTION, core, at, 8.0)).max() < 5 * eps
+    # without the correction the row is off by the change of the field over one Burgers vector, b^2 / r
+    plain = gap(lambda at: single_displacement(SOLUTION, core, at) + np.outer(at[:, 1] < 0, B))
+    assert plain.min() > 1e-4
+    assert np.polyfit(np.log(x), np.log(plain), 1)[0] == pytest.approx(-1.0, abs=0.1)
+
+
+def test_the_slip_corrected_predictor_differs_from_the_field_by_what_decays_and_has_its_burgers_vector():
+    core = Core((0.0, 0.0), tuple(B))
+    angle = np.linspace(1e-9, 2 * np.pi - 1e-9, 400)
+    steps = []
+    for radius in (20.0, 200.0):
+        ring = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        u = slip_corrected(SOLUTION, core, ring, 8.0)
+        np.testing.assert_allclose(u[-1] - u[0], B, atol=0.6 * B[0] ** 2 / radius)
+        plain = single_displacement(SOLUTION, core, ring)
+        off = np.diff(u, axis=0) - np.diff(plain, axis=0)
+        steps.append(np.abs(off - np.outer(np.rint(off @ B / (B @ B)), B)).max())
+    assert steps[1] < 0.2 * steps[0]
+    screw = Core((0.0, 0.0), (0.0, 0.0, 0.7))  # without a part in the plane there is nothing to correct
+    u = slip_corrected(SOLUTION, screw, POINTS, 8.0) - single_displacement(SOLUTION, screw, POINTS)
+    np.testing.assert_allclose(u - u[0], 0.0, atol=1e-12)
+
+
+def test_slip_corrections_that_are_not_one_to_one_are_refused():
+    with pytest.raises(GeometryError, match="radius above"):
+        slip_corrected(SOLUTION, Core((0.0, 0.0), tuple(B)), POINTS, 2.0)
+    with pytest.raises(GeometryError, match="y component"):
+        slip_corrected(SOLUTION, Core((0.0, 0.0), (1.0, 0.5, 0.0)), POINTS, 20.0)
