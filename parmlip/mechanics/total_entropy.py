@@ -105,6 +105,8 @@ def total_entropy(relative: RelativeHessian, energy: Energy, u_nd: FloatArray, w
     probe_k: list[float] = []
     if work.near_radius is not None:
         n_near = int(np.searchsorted(distance_s, work.near_radius, side="right"))
+    elif len(site_s) > _ALL_SITES and not np.isfinite(distance_s[0]):
+        n_near = 0  # without point defects no site is nearer than others
     elif len(site_s) > _ALL_SITES:
         n_near = _whole_shells(distance_s, min(_PILOT_SITES * max(1, total.n_special), len(site_s)))
     n_near = max(n_near, total.n_special)
@@ -114,7 +116,7 @@ def total_entropy(relative: RelativeHessian, energy: Energy, u_nd: FloatArray, w
     if n_near < len(site_s):
         with timed("entropy: probes"):
             probe_k = total.probes(site_s[n_near:], 0, min(_PILOT_PROBES, work.max_probes))
-        if work.near_radius is None:
+        if work.near_radius is None and n_near:
             cost = d * total.sites_done / n_near  # vectors a near site, with what symmetry saves
             wanted = _near_sites(float(np.std(probe_k, ddof=1)), n_near, len(site_s), cost, _SHARE * work.tolerance)
             wanted = _whole_shells(distance_s, wanted)
@@ -142,9 +144,9 @@ def total_entropy(relative: RelativeHessian, energy: Energy, u_nd: FloatArray, w
         krylov_error=total.krylov_error,
         first_order=first,
         near_site_s=site_s[:n_near],
-        near_distance_s=distance_s[:n_near],
+        near_distance_s=np.where(np.isfinite(distance_s), distance_s, 0.0)[:n_near],
         near_entropy_s=np.concatenate(total.entropies) if total.entropies else np.zeros(0),
-        near_radius=float(distance_s[n_near - 1]) if n_near else 0.0,
+        near_radius=float(distance_s[n_near - 1]) if n_near and np.isfinite(distance_s[n_near - 1]) else 0.0,
         probe_value_k=np.array(probe_k),
         steps=total.steps,
         n_vectors=total.n_vectors,

@@ -166,7 +166,7 @@ def test_probes_tell_the_far_sites_within_their_error_bar(comm):
     scaled = []
     for seed in range(4):
         found = case.total(shell=True, tolerance=0.004, seed=seed)
-        assert 8 <= len(found.probe_value_k) < 100
+        assert 16 <= len(found.probe_value_k) < 100
         assert found.error < 0.004
         scaled.append((found.value - exact.value) / found.probe_error)
     assert np.abs(scaled).max() < 4.0
@@ -201,6 +201,18 @@ def test_a_perfect_cell_has_no_entropy_of_its_own(comm):
     found = case.total()
     assert found.value == pytest.approx(0.0, abs=1e-10)
     assert case.reference.formation(found.value) == pytest.approx(0.0, abs=1e-10)
+
+
+def test_displaced_cells_without_point_defects_are_done_by_probes_alone(comm):
+    u_ad = 0.02 * np.random.default_rng(5).standard_normal((250, 3))
+    case = Case(W, "bcc", 3.14, (5, 5, 5), [], comm, u_ad)
+    found = case.total(tolerance=0.05)
+    assert len(found.near_site_s) == 0
+    assert found.near_radius == 0.0
+    assert abs(found.value - case.dense().relative) < 4.0 * found.error
+    whole = case.total(near_radius=np.inf)
+    assert whole.value == pytest.approx(case.dense().relative, abs=1e-8)
+    assert np.isfinite(whole.near_distance_s).all()
 
 
 @pytest.mark.mpi(3)
