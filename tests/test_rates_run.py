@@ -78,6 +78,15 @@ def test_the_larger_cell_has_the_stored_frequency_and_that_relative_to_the_bulk(
     assert by_eq_2_9 == pytest.approx(-0.1555043189453471, abs=1e-4)
 
 
+def test_the_frequency_of_matscipy_and_ase_comes_with_their_lattice_constant_and_mass(tmp_path):
+    one = "rates.jumps=[{ from = [0.5, 0.5, 0], to = [0, 0, 0] }]"
+    more = "simulation.cell=[2, 2, 2]", "crystal.lattice_constant=3.61492507", "rates.masses.Cu=63.546"
+    found = done(tmp_path / "run.h5", one, *more)
+    assert found.read("rates", "attempt_frequency") == pytest.approx(4.348968843943027, abs=1e-3)
+    assert found.read("rates", "entropy") == pytest.approx(0.7964172703834151, abs=5e-4)
+    assert found.read("rates", "barrier") == pytest.approx(0.6846466198756218, abs=2e-6)
+
+
 def test_large_cells_are_estimated_to_what_all_eigenvalues_give(tmp_path):
     one = "rates.jumps=[{ from = [0.5, 0.5, 0], to = [0, 0, 0] }]"
     more = one, "rates.connect=false", "simulation.cell=[3, 3, 3]"

@@ -92,7 +92,7 @@ def ritz_values(
             found = RitzValues(values, size * np.abs(s[-1]))
             # A space that the operator maps into itself ends the recursion; equal operators do so in the first step.
             if size <= 1e-13 * max(found.scale, beta[0]) or done(found) or len(alpha) == max_steps:
-                lowest = s[:, :n_vectors].T
+                lowest = (s * np.where(s[0] < 0.0, -1.0, 1.0))[:, :n_vectors].T  # signs as the start has them
                 return replace(found, vectors=_combined(vectors, lowest), images=_combined(images, lowest))
         images.append(w_nd / size)
         vectors.append(z_nd / size)

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 FloatArray = NDArray[np.float64]
 
 _NEAR: Final = 0.05  # eV / angstrom: from here on plain Newton steps, if the index is right
+_PUSH: Final = 0.1  # angstrom, largest component of the step that leaves a state of higher index
 _CAP: Final = 0.1  # angstrom, largest component of a step
 _MODE: Final = 0.02  # residual of the mode that is followed, relative to the largest eigenvalue found
 _INNER_LIMIT: Final = 500
@@ -61,6 +62,7 @@ def find_saddle(
     *,
     force_tolerance: float = 1e-10,
     max_iterations: int = 60,
+    breaks: int = 2,
     what: str = "saddle",
 ) -> Saddle:
     """The saddle reached from `start_nd`: uphill along the lowest mode, downhill in all others.
@@ -83,6 +85,9 @@ def find_saddle(
         Largest component of the forces, eV / angstrom. Where the law's forces are rounding before, the search ends
         there with a warning.
 
+    breaks : int
+        Paths that keep a symmetry may lead to a state of higher index: so often is one left along its second mode.
+
     Raises
     ------
     ConvergenceError
@@ -90,12 +95,48 @@ def find_saddle(
     GeometryError
         A step brought sites closer than the law allows.
     """
-    state, image_nd = evaluate(energy, start_nd), along_nd
+    state, image_nd, steps = evaluate(energy, start_nd), along_nd, 0
+    for trial in range(breaks + 1):
+        state, steps = _stationary(energy, state, image_nd, green, force_tolerance, steps, max_iterations, what)
+        with Product(energy, state.u_nd) as product:
+            # From a random start, so that no mode is missed that the followed ones do not have.
+            found = _lowest(product, energy, green, None, 1e-4)
+        index = _index(found)
+        if index < 2 or trial == breaks:
+            break
+        logger.info("%s: %d negative modes, on along the second", what, index)
+        v_nd = found.vectors[1]
+        state = evaluate(energy, state.u_nd + v_nd * (_PUSH / largest(v_nd, energy.comm)))
+        image_nd = found.images[0]
+    values = ", ".join(f"{v:.4g} +- {r:.1g}" for v, r in zip(found.values[:3], found.residuals[:3], strict=True))
+    if index != 1:
+        raise ConvergenceError(
+            f"{what}: the stationary state found has {index} negative modes instead of one (lowest eigenvalues "
+            f"{values}); start nearer to the saddle, with more images",
+            state,
+        )
+    logger.info("%s: one negative mode (lowest eigenvalues %s)", what, values)
+    mode = Mode(float(found.values[0]), found.vectors[0], found.images[0])
+    pair = [(float(a[0]), float(a[1])) for a in (found.values, found.residuals)]
+    return Saddle(state.u_nd, state.energy, state.f_nd, state.max_force, steps, index, pair[0], pair[1], mode)
+
+
+def _stationary(
+    energy: Energy,
+    state: State,
+    image_nd: FloatArray,
+    green: BulkGreen | None,
+    force_tolerance: float,
+    steps: int,
+    max_iterations: int,
+    what: str,
+) -> tuple[State, int]:
+    """Where the forces vanish, followed from a state and a guess M v of the mode; the number of steps so far."""
     index_is_one, before = False, np.inf
-    for iteration in range(max_iterations + 1):
+    for iteration in range(steps, max_iterations + 1):
         logger.info("%s %3d: %.12f eV, force %.6e eV/A", what, iteration, state.energy, state.max_force)
         if state.max_force <= force_tolerance:
-            break
+            return state, iteration
         if index_is_one and state.max_force > 0.5 * before:
             rounding = measured_rounding(energy, state)
             if state.max_force <= _FLOOR * rounding.force:
@@ -103,13 +144,9 @@ def find_saddle(
                     "%s: ends at %.1e eV/A, where forces are rounding (%.1e); the tolerance %g is out of this law's "
                     "reach", what, state.max_force, rounding.force, force_tolerance,
                 )  # fmt: skip
-                break
+                return state, iteration
         if iteration == max_iterations:
-            raise ConvergenceError(
-                f"{what}: not converged after {max_iterations} iterations; the largest force is "
-                f"{state.max_force:.3e} eV/A (tolerance {force_tolerance:.1e})",
-                state,
-            )
+            break
         with Product(energy, state.u_nd) as product:
             if not (index_is_one and state.max_force <= 2.0 * before):
                 found = _lowest(product, energy, green, image_nd, _MODE)
@@ -122,21 +159,11 @@ def find_saddle(
         s_nd = s_nd * min(1.0, _CAP / max(largest(s_nd, energy.comm), 1e-300))
         before = state.max_force
         state = evaluate(energy, state.u_nd + without_translation(s_nd, energy.sites))
-    with Product(energy, state.u_nd) as product:
-        # From a random start, so that no mode is missed that the followed ones do not have.
-        found = _lowest(product, energy, green, None, 1e-4)
-    index = _index(found)
-    values = ", ".join(f"{v:.4g} +- {r:.1g}" for v, r in zip(found.values[:3], found.residuals[:3], strict=True))
-    if index != 1:
-        raise ConvergenceError(
-            f"{what}: the stationary state found has {index} negative modes instead of one (lowest eigenvalues "
-            f"{values}); start nearer to the saddle, with more images",
-            state,
-        )
-    logger.info("%s: one negative mode (lowest eigenvalues %s)", what, values)
-    mode = Mode(float(found.values[0]), found.vectors[0], found.images[0])
-    pair = [(float(a[0]), float(a[1])) for a in (found.values, found.residuals)]
-    return Saddle(state.u_nd, state.energy, state.f_nd, state.max_force, iteration, index, pair[0], pair[1], mode)
+    raise ConvergenceError(
+        f"{what}: not converged after {max_iterations} iterations; the largest force is "
+        f"{state.max_force:.3e} eV/A (tolerance {force_tolerance:.1e})",
+        state,
+    )
 
 
 def lowest_frequency(energy: Energy, u_nd: FloatArray, mass_n: FloatArray, mode: Mode) -> float:
@@ -188,7 +215,7 @@ def _lowest(
         return bool(found.residuals[0] <= tolerance * found.scale and known.all())
 
     return ritz_values(
-        product, green, done, energy.sites, energy.dimension, max_steps=150, seed=1, start_nd=start_nd, n_vectors=1
+        product, green, done, energy.sites, energy.dimension, max_steps=150, seed=1, start_nd=start_nd, n_vectors=2
     )
 
 
