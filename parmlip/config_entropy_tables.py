@@ -39,6 +39,10 @@ class Entropy:
     sites: Literal["none", "all"] | tuple[int, ...] = key(
         "none", least=0, about="sites whose site entropies are wanted one by one"
     )
+    decomposition: str = key(
+        "relative", choices=("relative", "absolute"),
+        about="site entropies of log+ F H F, F = H_hom^(-1/2), or of log+ H: more steps, the more the larger the cell",
+    )  # fmt: skip
     gradients: Literal["sites"] | bool = key(
         False, about="derivatives by displacements: of the total (3 N solutions) and of `sites`; sites: of it by "
         "those of `sites` alone, as many solutions as there are neighbours",

@@ -206,6 +206,8 @@ def check_entropy_target(tables: Mapping[str, Any]) -> None:
     surrogate, fit, training = tables["surrogate"], tables["fit"], tables.get("training", ())
     if tables["entropy"].gradients == "sites" and tables["entropy"].sites in ("none", ()):
         raise ConfigError('[entropy] gradients = "sites": needs sites')
+    if tables["entropy"].gradients and tables["entropy"].decomposition == "absolute":
+        raise ConfigError('[entropy] gradients: of site entropies are with decomposition = "relative"')
     where = '[surrogate] target = "entropy"'
     if surrogate.target != "entropy":
         for name in ENTROPY_NAMES:

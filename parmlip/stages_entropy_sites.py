@@ -14,7 +14,13 @@ from parmlip.mechanics import hessian
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.entropy_gradient import total_entropy_gradient
 from parmlip.mechanics.resolvent import RelativeHessian
-from parmlip.mechanics.site_entropy import site_entropies, site_entropy_gradient, truncated
+from parmlip.mechanics.site_entropy import (
+    SiteEntropies,
+    absolute_site_entropies,
+    site_entropies,
+    site_entropy_gradient,
+    truncated,
+)
 from parmlip.mechanics.third_derivatives import ThirdDerivative
 from parmlip.parallel.logs import timed
 
@@ -50,23 +56,26 @@ def site_fields(study: Study, energy: Energy, u_nd: FloatArray) -> Fields:
     chosen = chosen_sites(study, sites.n_sites)
     if not len(chosen) and not asked.gradients:
         return {}
-    method = "ritz" if asked.method == "ritz" else "contour"
     fields: Fields = {}
     with _AtState(energy, u_nd) as relative:
         if len(chosen):
             with timed("entropy: sites"):
-                found = site_entropies(
-                    relative, chosen, method=method, tolerance=asked.krylov_tolerance, batch=asked.batch
-                )
-            logger.info("site entropies of %d sites, sum %.6f k_B", len(chosen), found.values.sum())
+                found = _site_entropies(study, relative, chosen)
+            logger.info("site entropies of %d sites, sum %.6f k_B, at most %d steps", len(chosen), found.values.sum(),
+                        found.steps)  # fmt: skip
             fields["sites"] = Field(chosen, about="global numbers of the sites asked for")
-            fields["site_entropy"] = Field(found.values, "k_B", "-1/2 trace of [log+ F H F]_ll")
-            fields["site_method_difference"] = Field(found.difference, "k_B", "contour against Ritz values, largest")
+            of = "F H F" if asked.decomposition == "relative" else "H"
+            fields["site_entropy"] = Field(found.values, "k_B", f"-1/2 trace of [log+ {of}]_ll")
+            fields["site_steps"] = Field(found.steps, about="Lanczos steps of the slowest vector")
+            if asked.decomposition == "relative":
+                fields["site_method_difference"] = Field(
+                    found.difference, "k_B", "contour against Ritz values, largest"
+                )
         if asked.gradients:
             fields |= _gradients(ThirdDerivative(energy, u_nd), relative, chosen, whole=asked.gradients is True)
     if asked.truncation_radius is not None and len(chosen):
         with timed("entropy: truncated sites"):
-            cut = _truncated(energy, u_nd, chosen, asked.truncation_radius, method)
+            cut = _truncated(study, energy, u_nd, chosen)
         about = "S_l with the displacements beyond truncation_radius set to zero"
         fields["truncated_site_entropy"] = Field(cut, "k_B", about)
     return fields
@@ -98,14 +107,23 @@ def _gradients(third: ThirdDerivative, relative: RelativeHessian, chosen: IntArr
     return fields
 
 
-def _truncated(energy: Energy, u_nd: FloatArray, chosen: IntArray, radius: float, method: str) -> FloatArray:
-    """S_l at the displacement cut off at `radius` from site l (eq. 3.3), for every chosen site. Collective."""
+def _site_entropies(study: Study, relative: RelativeHessian, chosen: IntArray) -> SiteEntropies:
+    """By the decomposition that the input wants. Collective."""
+    asked = study.entropy
+    if asked.decomposition == "absolute":
+        return absolute_site_entropies(relative, chosen, tolerance=asked.krylov_tolerance, batch=asked.batch)
+    method = "ritz" if asked.method == "ritz" else "contour"
+    return site_entropies(relative, chosen, method=method, tolerance=asked.krylov_tolerance, batch=asked.batch)
+
+
+def _truncated(study: Study, energy: Energy, u_nd: FloatArray, chosen: IntArray) -> FloatArray:
+    """S_l at the displacement cut off at `truncation_radius` from site l (eq. 3.3), of every site chosen. Collective."""
     u_ad = energy.sites.gather_to_all(u_nd)
-    value_s = np.zeros(len(chosen))
+    value_s, radius = np.zeros(len(chosen)), float(study.entropy.truncation_radius or 0.0)
     for i, site in enumerate(chosen):
         cut_nd = energy.sites.restrict(truncated(energy.supercell, u_ad, int(site), radius))
         with _AtState(energy, cut_nd) as relative:
-            value_s[i] = site_entropies(relative, np.array([site]), method=method).values[0]
+            value_s[i] = _site_entropies(study, relative, np.array([site])).values[0]
     return value_s
 
 

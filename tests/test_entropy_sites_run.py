@@ -83,6 +83,18 @@ def test_gradients_of_chosen_sites_alone_are_those_of_the_whole(result, tmp_path
     assert "gradient" not in some.names("entropy")
 
 
+def test_site_entropies_of_log_h_add_up_to_the_entropy_of_the_cell(tmp_path):
+    absolute = done(
+        tmp_path / "absolute.h5", 'run.stages=["build", "reference", "relax", "entropy"]', "entropy.gradients=false",
+        'entropy.decomposition="absolute"', 'entropy.sites="all"', "entropy.truncation_radius=100.0",
+    )  # fmt: skip
+    values = absolute.read("entropy", "site_entropy")
+    of_cell = absolute.read("entropy", "formation") + 63 / 64 * absolute.read("entropy", "perfect")
+    assert values.sum() == pytest.approx(of_cell, abs=1e-7)
+    # nothing is cut off
+    np.testing.assert_allclose(absolute.read("entropy", "truncated_site_entropy"), values, atol=1e-9)
+
+
 def test_all_sites_and_the_vacant_one_add_up_to_the_whole(result, tmp_path):
     all_sites = done(
         tmp_path / "all.h5", 'entropy.sites="all"', 'run.stages=["build", "reference", "relax", "entropy"]'

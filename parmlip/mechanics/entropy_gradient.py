@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from parmlip.errors import ConvergenceError
 from parmlip.mechanics.resolvent import RelativeHessian
+from parmlip.mechanics.site_entropy import unit_columns
 from parmlip.mechanics.third_derivatives import ThirdDerivative
 
 FloatArray = NDArray[np.float64]
@@ -99,13 +100,7 @@ def inverse_columns(
     ConvergenceError
         Not in `max_steps`, or H is not positive definite outside the translations.
     """
-    sites, d = relative.sites, relative.dimension
-    unit_ndv = np.zeros((sites.n_owned, d, len(site_v)))
-    number = sites.number_a[site_v] - sites.start
-    mine = np.flatnonzero((number >= 0) & (number < sites.n_owned))
-    unit_ndv[number[mine], component_v[mine], mine] = 1.0
-    unit_ndv[:, component_v, np.arange(len(site_v))] -= 1.0 / sites.n_sites
-    r_xv = relative.from_sites(unit_ndv)
+    r_xv = relative.from_sites(unit_columns(relative, site_v, component_v))
     x_xv = np.zeros_like(r_xv)
     z_xv = relative.apply_green(r_xv)
     p_xv = z_xv.copy()

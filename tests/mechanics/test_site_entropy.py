@@ -15,7 +15,7 @@ from parmlip.mechanics.dense_entropy import embedded, inverse_root, log_modes
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.entropy_gradient import total_entropy_gradient
 from parmlip.mechanics.relax import relax
-from parmlip.mechanics.site_entropy import site_entropies, site_entropy_gradient, truncated
+from parmlip.mechanics.site_entropy import absolute_site_entropies, site_entropies, site_entropy_gradient, truncated
 from tests.mechanics.entropy_cells import ORACLE, at_state, chain, defect, site64, square
 
 
@@ -99,6 +99,18 @@ def test_square_lattice_its_truncated_entropies_and_derivatives(comm):
         assert abs(cut - value) == pytest.approx(expected, abs=1e-11)
 
 
+@pytest.mark.mpi(3)
+@pytest.mark.parametrize("key", ["Si_vac_n2", "Cu_vac_n3"])
+def test_site_entropies_of_log_h_by_lanczos_spaces_are_those_of_dense_algebra(key, comm):
+    law, cell, u_ad, _ = defect(key)
+    modes = log_modes(whole(law, cell, u_ad, MPI.COMM_SELF), 3, 3)
+    _, relative, _ = at_state(law, cell, u_ad, comm)
+    chosen = np.array([0, 7, cell.n_sites - 1])
+    found = absolute_site_entropies(relative, chosen, batch=4)
+    np.testing.assert_allclose(found.values, modes.site_values[chosen], rtol=0, atol=1e-9)
+    assert 15 < found.steps < 40
+
+
 @pytest.mark.mpi
 def test_derivatives_of_a_site_entropy_of_silicon_by_ritz_data_and_by_the_contour(comm):
     law, cell, u_ad, order = site64()
@@ -161,6 +173,8 @@ def test_decomposition_of_log_h_of_the_chain():
     _, relative, _ = at_state(law, cell, u_ad, MPI.COMM_SELF)
     modes = log_modes(relative.matrix[:, :], 1, 1)
     given = ORACLE["toy1d"]["res"]["0.5"]
+    by_spaces = absolute_site_entropies(relative, np.array([0, 400]), tolerance=1e-11)
+    np.testing.assert_allclose(by_spaces.values, [given["l0"]["S_l_logH"], given["l400"]["S_l_logH"]], atol=1e-8)
     assert modes.site_values[0] == pytest.approx(given["l0"]["S_l_logH"], abs=1e-9)
     assert modes.site_values[400] == pytest.approx(given["l400"]["S_l_logH"], abs=1e-9)
     assert modes.site_values.sum() == pytest.approx(modes.total, rel=1e-12)
