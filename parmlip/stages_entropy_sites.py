@@ -117,7 +117,7 @@ def _site_entropies(study: Study, relative: RelativeHessian, chosen: IntArray) -
 
 
 def _truncated(study: Study, energy: Energy, u_nd: FloatArray, chosen: IntArray) -> FloatArray:
-    """S_l at the displacement cut off at `truncation_radius` from site l (eq. 3.3), of every site chosen. Collective."""
+    """S_l at the displacement cut off at `truncation_radius` from site l (eq. 3.3), of all chosen. Collective."""
     u_ad = energy.sites.gather_to_all(u_nd)
     value_s, radius = np.zeros(len(chosen)), float(study.entropy.truncation_radius or 0.0)
     for i, site in enumerate(chosen):
