@@ -152,3 +152,43 @@ def test_one_constant_of_the_theorem_from_small_domains_bounds_the_errors_of_the
     lines = [line for line in table(path) if "held-out points obey it" in line]
     assert "6 of 6 held-out points obey it" in lines[0]
     assert any(figure.name == "run_bounds.png" for figure in draw(path, tmp_path))
+
+
+WHOLE = """
+[run]
+stages = ["build", "reference", "train", "match"]
+output = "{output}"
+[crystal]
+lattice = "fcc"
+species = ["Cu"]
+lattice_constant = 3.6
+[reference]
+kind = "ase"
+calculator = "ase.calculators.emt.EMT"
+[simulation]
+cell = [2, 2, 2]
+[[training]]
+cell = [2, 2, 2]
+defects = [{{ kind = "vacancy", at = [0, 0, 0] }}]
+samples = 6
+test_samples = 2
+[surrogate]
+correlation_order = 2
+total_degree = 8
+cutoff = 5.0
+[relax]
+force_tolerance = 1e-3
+[match]
+samples = 2
+ascent_steps = 0
+"""
+
+
+def test_a_law_of_whole_structures_is_matched_but_for_derivatives_of_its_energy_density(tmp_path):
+    run(loads(WHOLE.format(output=tmp_path / "run.h5")), MPI.COMM_SELF)
+    file = ResultFile(tmp_path / "run.h5")
+    for name in ("energy", "force", "force_constants", "force_constants_hom"):
+        assert 0.0 < file.read("match", f"{name}_error") < 0.3 * file.read("match", f"{name}_reference"), name
+    assert not any(name.startswith("virial") for name in file.names("match"))
+    told = (tmp_path / "run.log").read_text()
+    assert "eps^V_j are not measured" in told
