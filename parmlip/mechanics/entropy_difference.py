@@ -22,6 +22,7 @@ FloatArray = NDArray[np.float64]
 _LOOSER: Final = 1.5  # error bar of each state against that of the difference, at first
 _TIGHTER: Final = 2.0  # by what it is divided where that was not enough
 _TRIALS: Final = 3
+_SHELL: Final = 1e-3  # angstrom
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ def entropy_differences(
     tolerance = _LOOSER * work.tolerance
     for _ in range(_TRIALS):
         top = _total(energy, saddle_nd, replace(work, tolerance=tolerance, n_negative=1))
-        same = replace(work, tolerance=tolerance, near_radius=top.near_radius)
+        # distances within a shell differ by rounding; the same shells must be near
+        same = replace(work, tolerance=tolerance, near_radius=top.near_radius + _SHELL)
         found = [_difference(_total(energy, u_nd, same), top, negative) for u_nd in minima]
         if max(one.error for one in found) <= work.tolerance:
             return found
