@@ -31,7 +31,7 @@ def bounds_panel(axes: Axes, found: Bounds, kind: str) -> None:
     shown = (calibration.calibrated | calibration.held_out) & (found.error > 0.0)
     axes.set_xscale("log")
     axes.set_yscale("log")
-    ends = np.array([0.7 * min(bound[shown].min(), found.error[shown].min()), 1.4 * bound[shown].max()])
+    ends = np.array([0.7 * bound[shown].min(), 1.4 * bound[shown].max()])
     legend += axes.plot(ends, ends, "--", color=GREY, linewidth=1.2, label="error = bound", zorder=1.5)
     low, middle, high = calibration.spread
     legend.append(Line2D([], [], color=GREY, marker="o", markerfacecolor="none", linestyle="none", label="calibrates"))
@@ -40,4 +40,4 @@ def bounds_panel(axes: Axes, found: Bounds, kind: str) -> None:
     axes.set_xlabel(r"bound  $C \sqrt{n_D}\,(\epsilon^F + L^{-d/2} \epsilon^{FC}_{hom} + L^{-3d/2})$"
                     r"  ($\mathrm{\AA}$)")  # fmt: skip
     axes.set_ylabel(r"geometry error  $\|Du_{ref} - Du_{sur}\|$  ($\mathrm{\AA}$)")
-    axes.legend(handles=legend, loc="lower right", fontsize=9)
+    axes.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=3)
