@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from parmlip.config_dislocation_tables import check_dislocations
+from parmlip.config_dislocation_tables import check_controlled_lines, check_dislocations, check_elastic_error
 from parmlip.config_entropy_tables import check_entropy
 from parmlip.config_fit_tables import (
     LATTICE_NAMES,
@@ -168,16 +168,19 @@ def _check_controlled(tables: Mapping[str, Any]) -> None:
         raise ConfigError(f"{where}: is an expansion of the [reference] law; remove [dataset]")
     if "reference" in tables and tables["reference"].is_total:
         raise ConfigError(f"{where}: [reference] kind = {show(tables['reference'].kind)} has no site energies")
-    if crystal is not None and crystal.lattice is None:
-        raise ConfigError(f"{where}: needs [crystal] lattice, not a structure file")
-    for table in filter(None, (tables.get("simulation"), *tables.get("training", ()))):
-        if table.dislocations is not None:
-            raise ConfigError(f"{where}: is for point defects; slipped crystal is not near the states it expands about")
     if tables["fit"].committee:
         raise ConfigError(f"[fit] committee = {tables['fit'].committee}: must be 0 with {where}, which is not fitted")
+    if crystal is not None and crystal.lattice is None:
+        raise ConfigError(f"{where}: needs [crystal] lattice, not a structure file")
+    if surrogate.third_order_error != 0.0 and surrogate.order != 3:
+        raise ConfigError(f"[surrogate] third_order_error = {surrogate.third_order_error:g}: needs order = 3")
+    check_elastic_error(surrogate.elastic_error, crystal)
     if surrogate.states == "equilibrium":
         if "training" not in tables:
             raise ConfigError(f'{where}, states = "equilibrium": needs [[training]] cells; or write states = "lattice"')
+        if getattr(tables.get("simulation"), "dislocations", None) is not None:
+            check_controlled_lines(tables)
+            return
         for i, t in enumerate(tables["training"]):
             if len(t.defects) != 1:
                 raise ConfigError(f"[[training]] {i + 1} defects: must be one with {where}, not {len(t.defects)}")

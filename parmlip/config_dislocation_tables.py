@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,3 +61,28 @@ def check_dislocations(where: str, given: DislocationInput, table: Any, crystal:
     for i, core in enumerate(given.cores):
         if len(core) != 3:
             raise ConfigError(f"{where} cores[{i}] = {show(core)}: must be [x, y, factor of burgers]")
+
+
+def check_controlled_lines(tables: Mapping[str, Any]) -> None:
+    """A controlled surrogate of dislocations is learnt from one dipole and used in another, larger one.
+
+    In a quadrupole the cuts of the second row of cores lie on the other side, where edges have the sites of other
+    columns.
+    """
+    where, training = '[surrogate] kind = "taylor"', tables["training"]
+    if len(training) != 1 or training[0].dislocations is None:
+        raise ConfigError(f"{where}: needs one [[training]] cell with dislocations, as [simulation] has")
+    for name, table in (("[simulation]", tables["simulation"]), ("[[training]] 1", training[0])):
+        if table.dislocations.kind != "dipole":
+            raise ConfigError(
+                f'{name} dislocations kind = {show(table.dislocations.kind)}: must be "dipole" with {where}'
+            )
+
+
+def check_elastic_error(given: Mapping[str, float] | None, crystal: Any) -> None:
+    """Raise `ConfigError` unless the error is one of the constants of a cubic crystal."""
+    where = f"[surrogate] elastic_error = {show(given)}"
+    if given is not None and set(given) != {"C11", "C12", "C44"}:
+        raise ConfigError(f"{where}: must have C11, C12 and C44, in GPa")
+    if given is not None and crystal is not None and crystal.lattice not in _LATTICES[:-1]:
+        raise ConfigError(f"{where}: needs [crystal] lattice, one of {', '.join(_LATTICES[:-1])}")

@@ -9,10 +9,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.config import Defect, Study, Training
+from parmlip.config import Defect, Simulation, Study, Training
 from parmlip.construct import cell_of, defect_centres, lattice, reference_law, supercell
+from parmlip.construct_controlled_lines import harmonic_error
 from parmlip.crystal.distances import closest_distance
 from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.oriented import oriented
 from parmlip.crystal.supercell import Supercell
 from parmlip.errors import ConfigError
 from parmlip.mechanics.bulk import nearest_distance
@@ -31,11 +33,17 @@ Crystal = tuple[Lattice, float]
 _BEYOND: Final = 3.0
 
 
-def lattice_law(study: Study, of: Crystal | None = None) -> TaylorLaw:
-    """The expansion about the perfect crystal, for any structure that is near it."""
+def lattice_law(study: Study, of: Crystal | None = None, table: Simulation | Training | None = None) -> TaylorLaw:
+    """The expansion about the perfect crystal, for any structure that is near it, in the frame of the table's cell."""
     law, s = reference_law(study), study.surrogate
-    state = _lattice_state(law, lattice(study, law) if of is None else of)
-    return TaylorLaw(law, state, order=s.order, force_constant_error=s.force_constant_error)
+    crystal = lattice(study, law) if of is None else of
+    state = _lattice_state(law, crystal if table is None else cell_of(table, crystal))
+    axes_cc = None
+    if table is not None and table.dislocations is not None:
+        axes_cc = oriented(crystal[0], table.dislocations.line, table.dislocations.plane).axes_cc
+    return TaylorLaw(
+        law, state, s.order, s.force_constant_error, s.third_order_error, harmonic_error(study, crystal, axes_cc)
+    )
 
 
 def _lattice_state(law: SiteLaw, of: Crystal) -> LatticeState:

@@ -282,7 +282,7 @@ def train_controlled(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """Instead of `train`: what a controlled surrogate is expanded about, and its perfect crystal."""
     of = crystal_of(study, results)
     assert of is not None  # the input was checked
-    law, fields = equilibria(study, of, comm)
+    law, fields = equilibria(study, results, of, comm)
     return {**fields, **bulk_fields(law, of, study)}
 
 

@@ -93,7 +93,8 @@ def relaxed_equilibrium(
         "memory_per_site_estimate": Field(estimate, "B"),
     }
     if of is not None and len(set(study.crystal.species)) == 1 and len(cell.species) == 1:
-        unit = UnitCell(law, *of, study.crystal.species)
+        # in the frame of the cell, which laws that keep places know
+        unit = UnitCell(law, *construct.cell_of(study.simulation, of), study.crystal.species)
         excess_n = energy.site_energies(np.zeros(shape)) - unit.energy / unit.n_basis
         unrelaxed = comm.allreduce(math.fsum(excess_n))
         fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")

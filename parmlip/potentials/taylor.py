@@ -14,6 +14,7 @@ from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.neighbours import find_pairs, pair_vectors
 from parmlip.errors import ConfigError, GeometryError
 from parmlip.potentials.base import BlockPattern, Environments, FloatArray, IntArray, SiteLaw
+from parmlip.potentials.taylor_perturbation import HarmonicError
 
 STEP = 1e-20  # of complex steps: no difference is taken
 
@@ -52,7 +53,10 @@ class LatticeState:
             A vector is as far from all of the crystal's as they are from each other: an interstitial, or a site that
             has moved to another's place.
         """
-        r_pc = environments.r_pc.real
+        return self.nearest(environments.r_pc.real)
+
+    def nearest(self, r_pc: NDArray[np.float64]) -> FloatArray:
+        """The crystal's vectors nearest to those given, (n_pairs, 3), angstrom; raises as `vectors` does."""
         if not np.isfinite(r_pc).all():
             return np.full(r_pc.shape, np.nan)
         distance_p, k_p = self._tree.query(r_pc)
@@ -73,9 +77,10 @@ class LatticeState:
 class TaylorLaw:
     """Site energies of `law` expanded to second or third order about `state`, as functions of the pair vectors.
 
-    V(r0 + d) = V + V' d + (1 + e) V'' d d / 2 [+ V''' d d d / 6], where e is `force_constant_error` on homogeneous
-    sites and 0 elsewhere. A site beside a vacancy is expanded about its own environment on the lattice, without the
-    missing neighbours. Third derivatives are exact, by complex steps, if the law's second ones are generic.
+    V(r0 + d) = V + V' d + (1 + e) V'' d d / 2 [+ (1 + e') V''' d d d / 6] [+ Q d d / 2], where e, e' and Q are
+    `force_constant_error`, `third_order_error` and `harmonic_error` on homogeneous sites and 0 elsewhere. A site beside
+    a vacancy is expanded about its own environment on the lattice, without the missing neighbours. Third derivatives
+    are exact, by complex steps, if the law's second ones are generic.
 
     References
     ----------
@@ -87,6 +92,8 @@ class TaylorLaw:
     state: ReferenceState
     order: int = 2
     force_constant_error: float = 0.0
+    third_order_error: float = 0.0
+    harmonic_error: HarmonicError | None = None
     margin: float = 1.0  # angstrom by which pairs may lengthen without being lost
     keeps_places: ClassVar[bool] = True  # the state keeps the vectors of the supercell that it was last asked about
 
@@ -95,6 +102,8 @@ class TaylorLaw:
             raise ConfigError(f"order = {self.order}: of a Taylor law must be 2 or 3")
         if not self.force_constant_error > -1.0:
             raise ConfigError(f"force_constant_error = {self.force_constant_error:g}: must be greater than -1")
+        if self.third_order_error != 0.0 and self.order != 3:
+            raise ConfigError(f"third_order_error = {self.third_order_error:g}: needs order = 3")
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -120,12 +129,15 @@ class TaylorLaw:
         at = environments.with_vectors(self.state.vectors(environments))
         d_pc = environments.r_pc - at.r_pc
         energy_n, first_pc = self.law.site_gradients(at)
-        scale_p = self._scale(environments)[_centres(environments.first_n)][:, None]
-        second_pc = scale_p * _complex_linear(self.law.linearised(at), d_pc)
+        second_pc = self._scale(environments, self.force_constant_error) * _complex_linear(
+            self.law.linearised(at), d_pc
+        )
+        if self.harmonic_error is not None:
+            second_pc = second_pc + self.harmonic_error.gradient(at, self.state.is_homogeneous(environments), d_pc)
         energy_n = energy_n + _by_centre(environments.first_n, np.sum((first_pc + 0.5 * second_pc) * d_pc, axis=1))
         g_pc = first_pc + second_pc
         if self.order == 3:
-            third_pc = self._third(at, d_pc, d_pc)
+            third_pc = self._scale(environments, self.third_order_error) * self._third(at, d_pc, d_pc)
             energy_n = energy_n + _by_centre(environments.first_n, np.sum(third_pc * d_pc, axis=1)) / 6.0
             g_pc = g_pc + 0.5 * third_pc
         return energy_n, g_pc
@@ -138,7 +150,7 @@ class TaylorLaw:
             part, kept_p = _of_centres(at, self.state.is_homogeneous(environments))
             blocks = blocks + self.force_constant_error * self.law.hessian_blocks(part, site_p[kept_p], pattern)
         if self.order == 3:
-            d_pc = environments.r_pc - at.r_pc
+            d_pc = self._scale(environments, self.third_order_error) * (environments.r_pc - at.r_pc)
 
             def along(v_pc: FloatArray) -> FloatArray:
                 stepped = at.with_vectors(at.r_pc + 1j * STEP * v_pc)
@@ -146,22 +158,28 @@ class TaylorLaw:
                 return derivative
 
             blocks = blocks + _complex_linear(along, d_pc)
+        if self.harmonic_error is not None:
+            homogeneous_n = self.state.is_homogeneous(environments)
+            blocks = blocks + self.harmonic_error.hessian_blocks(at, homogeneous_n, site_p, pattern)
         return blocks
 
     def linearised(self, environments: Environments) -> Callable[[FloatArray], FloatArray]:
         """The map dr_pc -> dg_pc of `site_gradients` at these environments."""
         at = environments.with_vectors(self.state.vectors(environments))
-        scale_p = self._scale(environments)[_centres(environments.first_n)][:, None]
+        scale_p = self._scale(environments, self.force_constant_error)
+        homogeneous_n = self.state.is_homogeneous(environments)
         second = self.law.linearised(at)
         third = None
         if self.order == 3:
-            stepped = at.with_vectors(at.r_pc + 1j * STEP * (environments.r_pc.real - at.r_pc))
-            third = self.law.linearised(stepped)
+            d_pc = self._scale(environments, self.third_order_error) * (environments.r_pc.real - at.r_pc)
+            third = self.law.linearised(at.with_vectors(at.r_pc + 1j * STEP * d_pc))
 
         def tangent(dr_pc: FloatArray) -> FloatArray:
             dg_pc: FloatArray = scale_p * _complex_linear(second, dr_pc)
             if third is not None:
                 dg_pc = dg_pc + third(dr_pc.astype(np.complex128)).imag / STEP
+            if self.harmonic_error is not None:
+                dg_pc = dg_pc + self.harmonic_error.gradient(at, homogeneous_n, dr_pc)
             return dg_pc
 
         return tangent
@@ -181,9 +199,11 @@ class TaylorLaw:
         third: FloatArray = tangent(b_pc.astype(np.complex128)).imag / STEP
         return third
 
-    def _scale(self, environments: Environments) -> FloatArray:
-        scale_n: FloatArray = np.where(self.state.is_homogeneous(environments), 1.0 + self.force_constant_error, 1.0)
-        return scale_n
+    def _scale(self, environments: Environments, error: float) -> FloatArray:
+        """1 + error at the pairs of homogeneous centres, 1 at others, (n_pairs, 1)."""
+        scale_n: FloatArray = np.where(self.state.is_homogeneous(environments), 1.0 + error, 1.0)
+        scaled: FloatArray = scale_n[_centres(environments.first_n)][:, None]
+        return scaled
 
 
 def _complex_linear(tangent: Callable[[FloatArray], FloatArray], d_pc: FloatArray) -> FloatArray:

@@ -22,6 +22,7 @@ from parmlip.report.formation_figure import formation_panels, n_panels, read_for
 from parmlip.report.labels import place_labels, plain_ticks
 from parmlip.report.locality_figure import locality_panels, read_locality
 from parmlip.report.rates_figure import rates_panels, read_rates
+from parmlip.report.separation import read_separations, separation_panels
 from parmlip.report.sweep import THEORY, Sweep, key_at, read_sweep
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
 
     `<stem>_errors`: of a sweep, errors against force RMSE with fitted slopes and the theory's; where training cells of
     several sizes L were swept, a slope for each of them. `<stem>_domain`: then also errors against L.
+    `<stem>_separation`: of a sweep over cells with dislocations, errors against the separation of the cores.
     `<stem>_bounds`: where matching conditions were measured, the geometry error against the theorem's bound.
     `<stem>_entropy`: of surrogates of the entropy, predictions against labels, or learning curves of a sweep.
     `<stem>_formation_entropy`: site entropies and free energies, or formation entropies against the size of the cell.
@@ -88,6 +90,11 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
                 written += _save(figure, directory, f"{Path(path).stem}_{DOMAIN_FIGURES[against]}", formats)
         if sweep is not None and not series:
             written += _save(_errors_figure(sweep), directory, f"{Path(path).stem}_errors", formats)
+        separations = read_separations(path)
+        if separations:
+            figure, (left, right) = _panels(2, 5.6, 5.0 + 0.22 * len(separations))
+            separation_panels(left, right, separations)
+            written += _save(figure, directory, f"{Path(path).stem}_separation", formats)
         bounds = read_bounds(path)
         if bounds is not None:
             figure, panels = _panels(2, 5.6, 5.4)

@@ -14,6 +14,7 @@ from parmlip.report.columns import COLUMNS, IF_SWEPT, column_of, in_words, match
 from parmlip.report.domains import read_series, slope_lines
 from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.published import aligned, beside, read_published
+from parmlip.report.separation import read_separations, separation_lines
 from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, energies_line, key_at, read_sweep
 
 
@@ -47,6 +48,7 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
     lines = aligned(rows)
     series = read_series(path)  # with training cells of several sizes one slope over all points would mean nothing
     lines += slope_lines(series) if series else _slope_lines(read_sweep(path))
+    lines += separation_lines(read_separations(path))
     lines += bound_lines(path)
     if meta.get("published"):
         lines += beside(read_published(meta["published"], swept), values, points)

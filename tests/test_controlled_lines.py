@@ -1,0 +1,110 @@
+"""Controlled surrogates of dislocations: the rates of the theory without a fit (Wang, Patel, Ortner 2023, table 1)."""
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from parmlip import construct
+from parmlip.analysis.errors import fit_slope
+from parmlip.config import loads
+from parmlip.construct_controlled_lines import dislocated_law
+from parmlip.crystal.lattices import lattice_named
+from parmlip.errors import ConfigError
+from parmlip.io.hdf5 import ResultFile
+from parmlip.mechanics.energy import Energy
+from parmlip.pipeline import run
+from parmlip.report import draw, table
+
+SCREW = (
+    '{{ kind = "dipole", line = [1, 1, 1], plane = [-1, 1, 0], burgers = [0.5, 0.5, 0.5], core = "easy", '
+    "polarity = 0.107 }}"
+)
+INPUT = f"""
+[run]
+stages = ["build", "reference", "train", "relax", "compare"]
+output = "{{output}}"
+[crystal]
+lattice = "bcc"
+species = ["W"]
+[reference]
+parameters = "W-FS84"
+[simulation]
+cell = [32, 24, 1]
+dislocations = {SCREW}
+[[training]]
+name = "dipole"
+cell = [8, 6, 1]
+dislocations = {SCREW}
+[surrogate]
+kind = "taylor"
+[relax]
+force_tolerance = 1e-9
+"""
+
+
+def study(path, *overrides):
+    return loads(INPUT.format(output=path), overrides)
+
+
+def errors(path, swept, *overrides):
+    run(study(path, *overrides, f"sweep.{swept}"), MPI.COMM_SELF)
+    file = ResultFile(path)
+    return file, [file.read("compare", "geometry_error", i) for i in range(len(file.points()))]
+
+
+@pytest.mark.parametrize(("order", "slope"), [(2, -1.0), (3, -2.0)])
+def test_the_geometry_error_falls_as_the_first_power_of_l_and_with_third_derivatives_as_the_second(
+    tmp_path, order, slope
+):
+    _, found = errors(
+        tmp_path / "run.h5", '"training.cell"=[[8, 6, 1], [12, 9, 1], [16, 12, 1]]', f"surrogate.order={order}"
+    )
+    size = np.array([8.0, 12.0, 16.0])[order - 2 :]  # at order 3 the first cell's core is not yet that of the others
+    assert fit_slope(size, found[order - 2 :]).slope == pytest.approx(slope, abs=0.15 * abs(slope))
+
+
+def test_with_an_error_of_the_elastic_constants_the_square_of_the_geometry_error_grows_as_log_l_d(tmp_path):
+    sizes = [(16, 12), (24, 18), (32, 24)]
+    cells = ", ".join(f"[{a}, {b}, 1]" for a, b in sizes)
+    error = "surrogate.elastic_error={ C11 = 0.0, C12 = 0.0, C44 = 16.0 }"
+    file, found = errors(tmp_path / "run.h5", f'"simulation.cell"=[{cells}]', "surrogate.order=3", error)
+    square = np.array(found) ** 2
+    rise = np.diff(square) / np.diff(np.log([b for _, b in sizes]))
+    assert (rise > 0.0).all()
+    assert rise[1] == pytest.approx(rise[0], rel=0.25)
+    assert any("L_D" in line for line in table(file.path))
+    assert any(f.name == "run_separation.png" for f in draw(file.path, tmp_path))
+
+
+def test_about_its_own_equilibrium_a_surrogate_has_no_forces(tmp_path):
+    given = study(tmp_path / "run.h5", "simulation.cell=[8, 6, 1]", "surrogate.order=2", "surrogate.near=1.0")
+    run(given, MPI.COMM_SELF)
+    file = ResultFile(tmp_path / "run.h5")
+    of = lattice_named("bcc", None), file.read("build", "lattice_constant")
+    stiffness_vv = np.asarray(file.read("reference", "elastic_constants")) / 160.2176634
+    u_ac = np.asarray(file.read("train", "displacement/0"))
+    near = []
+    for part in (0.5, 1.0):
+        law = dislocated_law(study(tmp_path / "other.h5", f"surrogate.near={part}"), of, given.training[0], u_ac, stiffness_vv)
+        energy = Energy(law, construct.supercell(given, given.training[0], of), comm=MPI.COMM_SELF)
+        _, f_nc = energy.difference_and_forces(energy.sites.restrict(u_ac))
+        near.append(law.state.n_near)
+        largest = np.abs(f_nc).max()
+    assert near[0] < near[1]
+    assert largest < 1e-2
+    everywhere = np.array([law.state.is_homogeneous(energy.environments(energy.sites.restrict(u_ac)))])
+    assert everywhere.sum() == energy.sites.n_owned - near[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("training.dislocations.kind=quadrupole", 'must be "dipole"'),
+        ("training.dislocations.core=hard", "must be that of"),
+        ("surrogate.third_order_error=0.5", "needs order = 3"),
+        ("surrogate.elastic_error={ C11 = 1.0 }", "must have C11, C12 and C44"),
+    ],
+)
+def test_what_no_controlled_surrogate_can_be_is_refused(tmp_path, change, words):
+    with pytest.raises(ConfigError, match=words):
+        run(study(tmp_path / "run.h5", change), MPI.COMM_SELF)
