@@ -82,9 +82,7 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
                 f"{each * cell.n_sites / n_ranks / 1e6:.0f} MB on each of {n_ranks} ranks"
             )
     if "training" in study.tables and study.surrogate.kind == "ace":
-        of_lattice: dict[
-            tuple[tuple[str, ...], float, float], int
-        ] = {}  # symmetry takes its time, points have the same
+        of_lattice: dict[tuple[tuple[str, ...], float], int] = {}  # symmetry takes its time, points have the same
         radius = 0.0  # of the longest basis: labels are made once for all
         if not isinstance(law, CachedLaw):
             reaches = [s.surrogate.reach for s in (study, *(point.study for point in study.points()))]
