@@ -85,7 +85,9 @@ def test_about_its_own_equilibrium_a_surrogate_has_no_forces(tmp_path):
     u_ac = np.asarray(file.read("train", "displacement/0"))
     near = []
     for part in (0.5, 1.0):
-        law = dislocated_law(study(tmp_path / "other.h5", f"surrogate.near={part}"), of, given.training[0], u_ac, stiffness_vv)
+        law = dislocated_law(
+            study(tmp_path / "other.h5", f"surrogate.near={part}"), of, given.training[0], u_ac, stiffness_vv
+        )
         energy = Energy(law, construct.supercell(given, given.training[0], of), comm=MPI.COMM_SELF)
         _, f_nc = energy.difference_and_forces(energy.sites.restrict(u_ac))
         near.append(law.state.n_near)

@@ -1,0 +1,44 @@
+"""Energies of which some sites are clamped."""
+
+from __future__ import annotations
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from parmlip.crystal.supercell import Supercell
+from parmlip.errors import GeometryError
+from parmlip.mechanics.energy import MARGIN, Energy
+from parmlip.potentials.base import SiteLaw
+
+
+class ClampedEnergy(Energy):
+    """An `Energy` whose clamped sites bear no forces, so that gradient methods leave them where they start.
+
+    Collective on ``comm``. For `relax` with method "lbfgs": Hessians are those of all sites.
+
+    Parameters
+    ----------
+    free_a : ndarray of bool, shape (n_sites,)
+        Sites that move, the same on every rank.
+    """
+
+    def __init__(
+        self,
+        law: SiteLaw,
+        supercell: Supercell,
+        free_a: NDArray[np.bool_],
+        *,
+        comm: MPI.Comm,
+        margin: float = MARGIN,
+    ) -> None:
+        if free_a.shape != (supercell.n_sites,) or not free_a.any():
+            raise GeometryError(f"clamped sites: {free_a.shape} labels for {supercell.n_sites} sites, one must be free")
+        super().__init__(law, supercell, comm=comm, margin=margin)
+        self._clamped_n = ~free_a[self.sites.global_n]
+
+    def difference_and_forces(self, u_nd: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        """E(u) - E(0), eV, and the forces on the owned sites, (n_owned, d), eV / angstrom; zero on clamped ones."""
+        energy, f_nd = super().difference_and_forces(u_nd)
+        f_nd[self._clamped_n] = 0.0
+        return energy, f_nd
