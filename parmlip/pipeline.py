@@ -24,7 +24,7 @@ from parmlip.io.results import Results
 from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table
-from parmlip.pipeline_output import check_place, is_begun, published_text, refuse_nan
+from parmlip.pipeline_output import bring_back, check_place, is_begun, let_go, published_text, refuse_nan, set_aside
 from parmlip.pipeline_stages import STAGES, Stage
 from parmlip.pipeline_work import Turn, side_by_side, work_through
 
@@ -143,6 +143,18 @@ def run(
     on_root(comm, "opening the log", _start_log, study, resume, comm)
     if comm.rank != 0:
         logs.start(comm=comm)
+    try:
+        _work(study, comm, done, resume, stages)
+    except BaseException:
+        if comm.rank == 0:
+            bring_back(study)
+        raise
+
+
+def _work(
+    study: Study, comm: MPI.Comm, done: set[tuple[str, int | None]], resume: bool, stages: Mapping[str, Stage]
+) -> None:
+    """All steps that are not `done`."""
     for line in header(study, comm):
         _logger.info("%s", line)
     results = Results(study.output, swept_steps(study, stages), comm=comm)
@@ -161,6 +173,7 @@ def run(
             def write() -> None:
                 with turn():
                     _write(study.output, task, fields, time.perf_counter() - begin)
+                    let_go(study)
 
             on_root(group, "writing results", write)
 
@@ -234,6 +247,7 @@ def _open_output(
     study: Study, ranks: int, overwrite: bool, resume: bool, stages: Mapping[str, Stage]
 ) -> set[tuple[str, int | None]]:
     """Check the chain, begin or reopen the result file; the steps that it has."""
+    bring_back(study)  # of a run that was killed before its first step was complete
     file = ResultFile(study.output)
     exists = study.output.exists()
     if overwrite and resume:
@@ -251,6 +265,7 @@ def _open_output(
         file.update_meta(meta)
         return {step for step in done if not stages[step[0]].gathers}  # what gathers sees the new results
     check_chain(study, stages=stages)
+    set_aside(study)
     file.create({"version": parmlip.__version__, "commit": commit(), **meta})
     return set()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,28 @@ def is_begun(file: ResultFile) -> bool:
         return not file.stages()
     except DataError:
         return False
+
+
+def set_aside(study: Study) -> None:
+    """Keep the result file that a run is to replace until the run has results of its own."""
+    if study.output.exists() and not is_begun(ResultFile(study.output)):
+        os.replace(study.output, _aside(study))
+
+
+def bring_back(study: Study) -> None:
+    """Undo `set_aside` if the run that was to replace the results has none."""
+    aside = _aside(study)
+    if aside.exists() and (not study.output.exists() or is_begun(ResultFile(study.output))):
+        os.replace(aside, study.output)
+
+
+def let_go(study: Study) -> None:
+    """Delete what `set_aside` keeps: there are new results."""
+    _aside(study).unlink(missing_ok=True)
+
+
+def _aside(study: Study) -> Path:
+    return study.output.with_name(study.output.name + ".replaced")
 
 
 def published_text(study: Study) -> str:

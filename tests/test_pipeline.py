@@ -145,6 +145,29 @@ def test_an_existing_output_is_neither_lost_nor_taken_for_another_input(comm, sh
     assert len(calls) == 1 + len(STAGES) - len(unasked | {"locality"})
 
 
+@pytest.mark.mpi(2)
+def test_a_replaced_result_is_only_gone_when_there_is_a_new_one(comm, shared_tmp):
+    path, aside = shared_tmp / "run.h5", shared_tmp / "run.h5.replaced"
+    run(study_of(path), comm, stages=tracing([]))
+    other = study_of(path, "surrogate.total_degree=4")
+    with pytest.raises(ConvergenceError, match="no convergence"):
+        run(other, comm, overwrite=True, stages=tracing([], wrong=("build", None)))
+    comm.barrier()
+    if comm.rank == 0:
+        assert ResultFile(path).read("build", "number") == 10
+        assert not aside.exists()
+        path.rename(aside)  # a run was killed in its first step
+    comm.barrier()
+    calls: list = []
+    run(study_of(path), comm, resume=True, stages=tracing(calls))
+    assert calls == [("report", None)]
+    run(other, comm, overwrite=True, stages=tracing([]))
+    if comm.rank == 0:
+        assert ResultFile(path).read("build", "number") == 4
+        assert not aside.exists()
+    comm.barrier()
+
+
 def test_a_finished_run_can_be_continued_by_further_stages(comm, tmp_path):
     path = tmp_path / "run.h5"
     run(study_of(path, "run.stages=['build', 'reference', 'train']"), comm, stages=tracing([]))
