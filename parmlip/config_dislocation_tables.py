@@ -72,6 +72,8 @@ def check_controlled_lines(tables: Mapping[str, Any]) -> None:
     where, training = '[surrogate] kind = "taylor"', tables["training"]
     if len(training) != 1 or training[0].dislocations is None:
         raise ConfigError(f"{where}: needs one [[training]] cell with dislocations, as [simulation] has")
+    if "match" in tables["run"].stages:
+        raise ConfigError(f'[run] stages: "match" is not for dislocations with {where}')
     for name, table in (("[simulation]", tables["simulation"]), ("[[training]] 1", training[0])):
         if table.dislocations.kind != "dipole":
             raise ConfigError(

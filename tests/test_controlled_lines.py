@@ -102,6 +102,7 @@ def test_about_its_own_equilibrium_a_surrogate_has_no_forces(tmp_path):
     ("change", "words"),
     [
         ("training.dislocations.kind=quadrupole", 'must be "dipole"'),
+        ('run.stages=["build", "reference", "train", "match"]', '"match" is not for dislocations'),
         ("training.dislocations.core=hard", "must be that of"),
         ("surrogate.third_order_error=0.5", "needs order = 3"),
         ("surrogate.elastic_error={ C11 = 1.0 }", "must have C11, C12 and C44"),
