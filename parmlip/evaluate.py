@@ -17,6 +17,7 @@ from parmlip.crystal.supercell import supercell_from_arrays
 from parmlip.errors import ConfigError
 from parmlip.evaluate_total import evaluate_total, write_hessians_of_total
 from parmlip.io.atoms import labelled
+from parmlip.io.fitted import of_entropy
 from parmlip.io.hessians import BlockRows, write_hessians
 from parmlip.io.results import Results
 from parmlip.mechanics import hessian
@@ -42,6 +43,8 @@ def evaluate(
 
     Where the surrogate has a committee, also with standard deviations: `energy_std` (eV), arrays `forces_std` (n, 3)
     (eV / angstrom) and `site_energy_std` (n,) (eV).
+    A surrogate of the entropy gives `entropy` (k_B), arrays `entropy_gradient` (n, 3) (k_B / angstrom) and
+    `site_entropy` (n,) (k_B) instead, and no Hessians.
 
     Collective on ``comm``; the same list on every rank. Hessians go to `hessian_path` if it is given.
     """
@@ -61,7 +64,10 @@ def evaluate(
         chosen = lattice_law(study)
     else:
         chosen = construct.reference_law(study) if results is None else construct.surrogate_law(results)
-    committee = None if results is None or controlled else construct.surrogate_committee(results)
+    entropic = results is not None and not controlled and of_entropy(results.names("train"))
+    if entropic and hessian_path is not None:
+        raise ConfigError(f"--hessian {hessian_path}: the surrogate is of the entropy, which has no Hessians here")
+    committee = None if results is None or controlled or entropic else construct.surrogate_committee(results)
     d = study.crystal.dimensions if "crystal" in study.tables else 3
     whole = max(len(atoms) for atoms in structures) > _WHOLE
     group = comm if whole else MPI.COMM_SELF
@@ -70,7 +76,10 @@ def evaluate(
     with in_step(comm, f"evaluating with the {law}"), Progress("structures", len(share), comm=comm) as progress:
         for number in share:
             try:
-                done[number] = _one(structures[number], chosen, committee, d, hessian_path is not None, group)
+                if entropic:
+                    done[number] = _entropies(structures[number], chosen, d, group), None
+                else:
+                    done[number] = _one(structures[number], chosen, committee, d, hessian_path is not None, group)
             except Exception as error:
                 error.args = (f"structure {number}: {error}",)
                 raise
@@ -88,18 +97,43 @@ def _one(
     atoms: Any, law: SiteLaw, committee: Committee | None, d: int, with_hessian: bool, comm: MPI.Comm
 ) -> tuple[Any, BlockRows | None]:
     """Results for one structure. Collective on ``comm``."""
-    periodic = tuple(bool(p) for p in atoms.pbc)
-    cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
-    energy = Energy(law, cell, comm=comm)
+    energy = _energy(atoms, law, d, comm)
     u_nd = np.zeros((energy.sites.n_owned, d))
     _, f_nd = energy.difference_and_forces(u_nd)
-    forces_ac = np.zeros((cell.n_sites, 3))
+    forces_ac = np.zeros((energy.sites.n_sites, 3))
     forces_ac[:, :d] = energy.sites.gather_to_all(f_nd)
     rows = _block_rows(energy, u_nd) if with_hessian else None
     copy = labelled(atoms, energy.total(u_nd), forces_ac, energy.virial(u_nd))
     if committee is not None:
         _add_spread(copy, energy, u_nd, committee)
     return copy, rows
+
+
+def _energy(atoms: Any, law: SiteLaw, d: int, comm: MPI.Comm) -> Energy:
+    """Collective on ``comm``."""
+    periodic = tuple(bool(p) for p in atoms.pbc)
+    cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
+    return Energy(law, cell, comm=comm)
+
+
+def _entropies(atoms: Any, law: SiteLaw, d: int, comm: MPI.Comm) -> Any:
+    """Entropies for one structure under names of their own: under those of energies they would be taken for eV.
+
+    Energies, forces and virials that the structure brought are another law's, and left out. Collective on ``comm``.
+    """
+    energy = _energy(atoms, law, d, comm)
+    u_nd = np.zeros((energy.sites.n_owned, d))
+    _, minus_gradient_nd = energy.difference_and_forces(u_nd)
+    gradient_ac = np.zeros((energy.sites.n_sites, 3))
+    gradient_ac[:, :d] = -energy.sites.gather_to_all(minus_gradient_nd)
+    copy = atoms.copy()
+    for name in ("energy", "virial", "stress"):
+        copy.info.pop(name, None)
+    copy.arrays.pop("forces", None)
+    copy.info["entropy"] = energy.total(u_nd)
+    copy.arrays["entropy_gradient"] = gradient_ac
+    copy.arrays["site_entropy"] = energy.sites.gather_to_all(energy.site_energies(u_nd))
+    return copy
 
 
 def _add_spread(atoms: Any, energy: Energy, u_nd: np.ndarray, committee: Committee) -> None:

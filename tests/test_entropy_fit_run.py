@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.build
 import numpy as np
 import pytest
+from ase.calculators.singlepoint import SinglePointCalculator
 from mpi4py import MPI
 
 from parmlip.config import loads
+from parmlip.construct import reference_law, surrogate_law
 from parmlip.errors import ConfigError
+from parmlip.evaluate import evaluate
 from parmlip.fit.dataset import Dataset, labelled
-from parmlip.io.fitted import fitted_law
+from parmlip.io.atoms import read_structures, write_structures
+from parmlip.io.calculator import ParmlipCalculator
 from parmlip.io.hdf5 import ResultFile
+from parmlip.io.results import Results
 from parmlip.pipeline import refit, run
 from parmlip.report import draw, table
 from parmlip.report.entropy_figure import read_entropy_fits
@@ -89,7 +100,7 @@ def test_the_tolerance_is_the_best_on_the_validation_set_alone(total):
     assert total.read("train", "tolerance") == tolerances[int(np.argmin(losses))]
     assert losses[0] > losses.min()  # so strong a regularisation is not the best
     validation = Dataset.unpacked(total.read("label", "validation"))
-    law = fitted_law(total.path)
+    law = surrogate_law(Results(total.path, comm=MPI.COMM_SELF))
     predicted = labelled(law, validation.configurations, comm=MPI.COMM_SELF)
     wrong = sum(
         3600.0 * (a.energy - b.energy) ** 2 + np.sum((a.forces_ac - b.forces_ac) ** 2)
@@ -111,6 +122,55 @@ def test_errors_are_told_by_set_and_type_under_the_names_of_entropies(total):
     assert total.read("train", "fitted") == ["energy", "force"]
     assert not any("energy" in name or "force" in name for name in total.names("train"))
     assert total.read("train", "test_rmse_entropy") < 0.1 * np.std(given)
+
+
+@pytest.fixture(scope="module")
+def rattled_silicon():
+    structures = []
+    for seed, size in ((1, 2), (2, 3)):
+        atoms = ase.build.bulk("Si", "diamond", a=5.43, cubic=True).repeat((2, 2, size))
+        atoms.rattle(0.05, seed=seed)
+        atoms.calc = SinglePointCalculator(atoms, energy=-4.3, forces=atoms.positions)  # another law's
+        structures.append(atoms)
+    return structures
+
+
+def test_what_is_evaluated_of_an_entropy_has_names_of_its_own(total, rattled_silicon, tmp_path):
+    results = Results(total.path, comm=MPI.COMM_SELF)
+    found = evaluate(study_of(total.path), rattled_silicon, "surrogate", results, MPI.COMM_SELF, None)
+    write_structures(tmp_path / "entropies.xyz", found)
+    for atoms, given in zip(read_structures(tmp_path / "entropies.xyz"), rattled_silicon, strict=True):
+        assert atoms.calc is None  # nothing that a program would take for energies, forces or a stress
+        assert set(atoms.info) == {"entropy"}
+        assert set(atoms.arrays) == {"numbers", "positions", "entropy_gradient", "site_entropy"}
+        assert atoms.arrays["site_entropy"].sum() == pytest.approx(atoms.info["entropy"], abs=1e-6)
+        moved = []
+        for step in (1e-4, -1e-4):
+            copy = given.copy()
+            copy.positions[3, 1] += step
+            moved += evaluate(study_of(total.path), [copy], "surrogate", results, MPI.COMM_SELF, None)
+        slope = (moved[0].info["entropy"] - moved[1].info["entropy"]) / 2e-4
+        assert abs(slope) > 1e-3
+        assert atoms.arrays["entropy_gradient"][3, 1] == pytest.approx(slope, abs=1e-6)
+
+
+def test_an_entropy_is_no_potential(total, rattled_silicon, tmp_path):
+    with pytest.raises(ConfigError, match=r"is of the entropy in k_B .*not a potential"):
+        ParmlipCalculator(total.path)
+    of_reference = f"reference.file={total.path}", "reference.kind=ace"
+    study = loads('[reference]\nkind = "ace"\nfile = "a.yace"', of_reference)
+    with pytest.raises(ConfigError, match="not a potential"):
+        reference_law(study)
+    results = Results(total.path, comm=MPI.COMM_SELF)
+    with pytest.raises(ConfigError, match="--hessian .* no Hessians"):
+        evaluate(study_of(total.path), rattled_silicon, "surrogate", results, MPI.COMM_SELF, tmp_path / "h.h5")
+    export = (sys.executable, "-m", "parmlip", "export", str(total.path), "-o", "S.yace")
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    run = subprocess.run(export, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100)
+    assert run.returncode == 2
+    assert "not a potential" in run.stderr
+    assert len(run.stderr.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_site_entropies_with_gradients_are_fitted_to_their_own_labels(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def fitted_law(path: Path | str, point: int | None = None) -> ACE:
     DataError
         The file is missing, broken, or holds no law.
     ConfigError
-        The name has another ending, or `point` does not fit the file.
+        The name has another ending, `point` does not fit the file, or what was fitted is an entropy, no energy.
     """
     path = Path(path)
     if path.suffix == ".yace":
@@ -34,6 +35,11 @@ def fitted_law(path: Path | str, point: int | None = None) -> ACE:
         raise ConfigError(f"{path}: a fitted law stands in a result file (.h5) or a potential file (.yace)")
     check_point(path, point)
     file = ResultFile(path)
+    if of_entropy(file.names("train", point)):
+        raise ConfigError(
+            f'{path}: its surrogate is of the entropy in k_B ([surrogate] target = "entropy"), not a potential: it '
+            "cannot be exported, nor be a calculator or a [reference]; parmlip evaluate gives its entropies"
+        )
     basis = ACEBasis.from_parameters(file.read("train", "basis", point))
     return ACE(basis, np.asarray(file.read("train", "coefficients", point)))
 
@@ -62,6 +68,11 @@ def committee_of(basis: ACEBasis, deviation_ik: NDArray[np.float64], energy: flo
     basis = basis.linear_part  # nor does a fixed part deviate
     without = replace(basis, one_body=False) if basis.n_basis != deviation_ik.shape[1] else basis
     return Committee(tuple(ACE(without, deviation_k) for deviation_k in deviation_ik), energy, force)
+
+
+def of_entropy(names: Sequence[str]) -> bool:
+    """Whether results of the stage `train` with these names are of a surrogate of the entropy, not of the energy."""
+    return "entropy_errors" in names
 
 
 def check_point(path: Path, point: int | None) -> None:
