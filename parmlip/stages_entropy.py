@@ -70,15 +70,22 @@ def entropy_fields(study: Study, results: Results, comm: MPI.Comm, law: SiteLaw,
     with timed("entropy: perfect crystal"):
         reference = entropy_reference(law, cell, comm=comm)
     found = _of_cell(study, energy, u_nd, reference, of, study.simulation)
-    logger.info("formation entropy %.6f +- %.1e k_B (S_FHF %.6f)", found.formation, found.error, found.relative)
+    logger.info(
+        "formation entropy of this cell %.6f k_B (S_FHF %.6f; error bar %.1e is numerical, without finite size)",
+        found.formation, found.relative, found.error,
+    )  # fmt: skip
     limit = reference.formation_limit(found.relative)
     memory = (peak.growth() or 0) / cell.n_sites
-    fields = {
+    # first what is to be quoted: in this order they are reported
+    fields = _infinite(study, law, of, found, limit, cell, comm) if study.entropy.finite_size else {}
+    fields |= {
         "formation": Field(found.formation, "k_B", "S_def - (N_def / N_hom) S_hom, of this cell"),
-        "formation_error": Field(found.error, "k_B", "error bar: probes and Krylov spaces"),
+        "formation_error": Field(
+            found.error, "k_B", "numerical error bar of this cell: probes and Krylov spaces, not its size"
+        ),
         "converged": Field(found.error <= study.entropy.tolerance, about="the error bar is within the tolerance"),
         "fhf": Field(found.relative, "k_B", "-1/2 sum log of the positive eigenvalues of F H F"),
-        "formation_limit": Field(limit, "k_B", "the same with the determinants of the infinite crystal"),
+        "formation_limit": Field(limit, "k_B", "of this cell with the determinants of the infinite crystal"),
         "perfect": Field(reference.entropy, "k_B", "of the perfect supercell, eigenvalues in eV/A^2"),
         "n_null": Field(reference.n_null, about="null modes of F H F: translations, vacant sites; projected out"),
         "memory_per_site": Field(memory, "B", "growth of the resident memory of all ranks"),
@@ -88,8 +95,6 @@ def entropy_fields(study: Study, results: Results, comm: MPI.Comm, law: SiteLaw,
     if found.total is not None:
         fields |= _work_fields(found.total)
     fields |= site_fields(study, energy, u_nd)
-    if study.entropy.finite_size:
-        fields |= _infinite(study, law, of, found, limit, cell, comm)
     return fields | free_energy_fields(
         study, results, relaxed, found.formation, found.error, energy, u_nd, assembled=_assembled(study, law)
     )
@@ -199,7 +204,8 @@ def _infinite(
     ratio = 1.0 / (cell.n_sites / small.n_sites - 1.0)
     term = ratio * (limit - small_limit)
     error = (1.0 + ratio) * found.error + ratio * of_small.error + abs(term)
-    logger.info("infinite cell: %.6f +- %.1e k_B (finite-size term %.1e)", limit + term, error, term)
+    logger.info("formation entropy of the infinite cell %.6f +- %.1e k_B (finite-size term %.1e): quote this",
+                limit + term, error, term)  # fmt: skip
     return {
         "formation_infinite": Field(
             limit + term, "k_B", "extrapolated in 1 / N from this cell and one of half the edges"

@@ -63,6 +63,13 @@ def test_formation_entropy_of_a_vacancy_and_its_free_energy(comm, shared_tmp):
     assert file.read("entropy", "quantum_error").max() == 0.0  # all sites of a small cell
     assert [p.name for p in draw(file.path, shared_tmp)] == ["run_formation_entropy.png"]
     assert "entropy.formation_infinite" not in values  # half of the cell is narrower than twice the cutoff
+    lines = table(file.path)
+    assert any("quote it with its 107 sites" in line for line in lines)
+    at = next(i for i, line in enumerate(lines) if line.split()[:2] == ["T", "(K)"])
+    told = np.array([line.split() for line in lines[at + 1 : at + 3]], float)
+    np.testing.assert_array_equal(told[:, 0], [300.0, 900.0])
+    np.testing.assert_allclose(told[:, 1], expected, atol=1e-6)
+    np.testing.assert_allclose(told[:, 2] - told[:, 1], quantum, atol=2e-6)
 
 
 def test_dense_and_factorised_agree_with_krylov_spaces(comm, tmp_path):
@@ -79,7 +86,19 @@ def test_the_limit_of_large_cells_is_estimated_from_a_smaller_one(comm, tmp_path
         "reference.kind=stillinger_weber", "reference.parameters=Si-SW", "simulation.cell=[4, 4, 4]",
         "entropy.tolerance=0.002", "entropy.near_radius=8",
     ]  # fmt: skip
-    values, _ = done(comm, tmp_path, *of_si)
+    values, file = done(comm, tmp_path, *of_si)
+    lines = table(file.path)
+    infinite, cell, limit = (
+        next(line for line in lines if f"  {name}  " in line)
+        for name in ("formation_infinite", "formation", "formation_limit")
+    )
+    assert lines.index(infinite) < lines.index(cell) < lines.index(limit)
+    assert infinite.split()[0] == f"{values['entropy.formation_infinite']:.6f}"
+    assert infinite.endswith("quote this")
+    assert "numerical" in cell
+    assert "quote" not in cell
+    names = [key.partition(".")[2] for key in values if key.startswith("entropy.formation")]
+    assert names.index("formation_infinite") < names.index("formation")
     assert values["entropy.formation_infinite"] == pytest.approx(3.6622, abs=values["entropy.formation_infinite_error"])
     assert abs(values["entropy.formation_infinite"] - 3.6622) < abs(values["entropy.formation"] - 3.6622)
     assert values["entropy.formation_infinite_error"] < 0.05
@@ -92,6 +111,7 @@ def test_sizes_of_the_cell_are_swept_to_one_figure_and_one_table(comm, tmp_path)
     assert "S_f" in rows[0]
     assert "2.90657" in rows[-1]  # the smaller cell is above
     assert "2.7790" in rows[-2]
+    assert "numerical" in rows[1]
 
 
 def test_a_law_that_is_not_relaxed_is_refused(comm, tmp_path):

@@ -29,6 +29,8 @@ COLUMNS: Final = (
     ("energy error", "compare.energy_error", "{:.3e}"),
     ("E_f error", "compare.formation_energy_error", "{:.3e}"),
     ("+- E_f", "relax_surrogate.formation_energy_std", "{:.1e}"),
+    ("S_f, infinite", "entropy.formation_infinite", "{:.5f}"),
+    ("+- S_f, infinite", "entropy.formation_infinite_error", "{:.1e}"),
     ("S_f", "entropy.formation", "{:.5f}"),
     ("+- S_f", "entropy.formation_error", "{:.1e}"),
     ("barrier", "rates.barrier", "{:.5f}"),
@@ -41,8 +43,10 @@ COLUMNS: Final = (
     ("same basin", "compare.same_basin", "{}"),
 )
 UNITS: Final = {
-    "S_f": "k_B",
-    "+- S_f": "k_B",
+    "S_f, infinite": "k_B",
+    "+- S_f, infinite": "k_B",
+    "S_f": "k_B, cell",
+    "+- S_f": "k_B, numerical",
     "L": "distances",
     "L_D": "distances",
     "fit time": "s",

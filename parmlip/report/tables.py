@@ -13,6 +13,7 @@ from parmlip.report.bounds import bound_lines
 from parmlip.report.columns import COLUMNS, IF_SWEPT, column_of, in_words, matching_keys
 from parmlip.report.domains import read_series, slope_lines
 from parmlip.report.entropy_figure import entropy_lines
+from parmlip.report.entropy_table import formation_lines
 from parmlip.report.published import aligned, beside, read_published
 from parmlip.report.separation import read_separations, separation_lines
 from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, energies_line, key_at, read_sweep
@@ -72,7 +73,7 @@ def _type_tables(path: Path, n_points: int) -> list[str]:
     """Errors of a data set by configuration type; of a sweep, for every point."""
     file, lines = ResultFile(path), []
     for point in [None, *range(n_points)]:
-        lines += entropy_lines(file, point)
+        lines += formation_lines(file, point) + entropy_lines(file, point)
         if not file.complete("train", point) or "errors" not in file.names("train", point):
             continue
         lines += ["", "errors by configuration type" + ("" if point is None else f", point {point}")]
