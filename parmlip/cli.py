@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shlex
 import sys
@@ -362,19 +361,15 @@ def _fit(arguments: list[str], comm: MPI.Comm) -> int:
 def _report(arguments: list[str], comm: MPI.Comm) -> int:
     parser = _Parser(prog="parmlip report", description="Figures and a table from a result file.")
     parser.add_argument("results", type=Path, metavar="RUN.h5")
-    parser.add_argument("--json", action="store_true", help="print every scalar result as one JSON object, no figures")
+    parser.add_argument("--json", action="store_true", help="numbers and short lists as one JSON object, no figures")
     parser.add_argument("-o", "--output", type=Path, metavar="DIRECTORY", help="where the figures go")
     options = parser.parse_args(arguments)
 
     def work() -> list[str]:
-        from parmlip.io.hdf5 import scalars
-
         if options.json:
-            from parmlip.report.bounds import bound_scalars
+            from parmlip.report.numbers import numbers
 
-            found = scalars(options.results) | bound_scalars(options.results)
-            finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in found.items()}
-            return [json.dumps(finite, indent=1, allow_nan=False)]
+            return [json.dumps(numbers(options.results), indent=1, allow_nan=False)]
         from parmlip.report import draw, table
 
         directory = options.output or options.results.parent

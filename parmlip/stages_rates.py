@@ -14,7 +14,7 @@ from parmlip.analysis.rates import Rate, crossover_temperature, rate
 from parmlip.config import Relax, Study
 from parmlip.config_rates_tables import Jump
 from parmlip.config_schema import show
-from parmlip.crystal.distances import distances_to
+from parmlip.crystal.distances import distances_to, offsets_to
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.supercell import Supercell
 from parmlip.errors import ConfigError, ConvergenceError
@@ -30,6 +30,7 @@ from parmlip.mechanics.spectrum import spectrum
 from parmlip.mechanics.total_entropy import Work
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
+from parmlip.report.rates_table import quantity_lines, rate_lines
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ FloatArray = NDArray[np.float64]
 
 _ON_SITE = 1e-3  # lattice constants: nearer is the same place
 _APART = 0.05  # angstrom: equilibria that are nearer are the same
+_THROUGH = 0.1  # lattice constants: a path that comes so near to a site runs through it
 _PUSH = 0.1  # angstrom, largest component of the first step down from a saddle
 
 
@@ -65,13 +67,21 @@ class Crossing:
     connects: bool | None  # None: not looked at
 
 
+@dataclass(frozen=True)
+class Stray:
+    """A saddle whose slopes do not end in the equilibria of the jump for which it was looked for."""
+
+    move: Move
+    barrier: float  # eV, above the equilibrium that the jump starts from
+
+
 def moves(study: Study, cell: Supercell, of: tuple[Lattice, float]) -> list[Move]:
     """The jumps of [rates] in the simulation cell. Local.
 
     Raises
     ------
     ConfigError
-        There is no site where a jump begins, or there is one where it ends.
+        There is no site where a jump begins, or there is one where it ends or on its straight way.
     """
     named = zip(study.rates.jumps, study.rates.names(), strict=True)
     return [move_of(jump, name, f"[rates] jumps[{i}]", cell, of) for i, (jump, name) in enumerate(named)]
@@ -94,7 +104,14 @@ def move_of(jump: Jump, name: str, where: str, cell: Supercell, of: tuple[Lattic
     if near[1].min() <= _ON_SITE * a:
         other = int(np.argmin(near[1]))
         raise ConfigError(f"{where} to = {show(jump.to)}: site {other} is there; it must be vacant")
-    return Move(name, int(np.argmin(near[0])), _shortest(ends[1] - ends[0], cell))
+    move = Move(name, int(np.argmin(near[0])), _shortest(ends[1] - ends[0], cell))
+    passed_c = _passed(move, cell, _THROUGH * a)
+    if passed_c is not None:
+        # as the input has places; + 0.0 makes -0 a 0
+        at = show((np.round(passed_c @ np.linalg.inv(vectors_cc), 4) + 0.0).tolist()[: len(jump.to)])
+        raise ConfigError(f"{where}: the straight path of jump {name} runs through the site at {at}; give jumps one by "
+                          "one, each to a vacant place beside its site")  # fmt: skip
+    return move
 
 
 def rates_fields(
@@ -103,6 +120,12 @@ def rates_fields(
     """Barriers, attempt frequencies and rates of all jumps with a law, from its equilibrium `start_ad`.
 
     Collective on ``comm``.
+
+    Raises
+    ------
+    ConvergenceError
+        A state was not found, or a saddle is not between the two equilibria of its jump: raised when all other jumps
+        are done and in the log.
     """
     asked = study.rates
     energy = Energy(law, cell, comm=comm)
@@ -112,13 +135,20 @@ def rates_fields(
     mass_n = masses(study, cell)[energy.sites.global_n]
     # the one that all jumps start from; large cells have differences only
     entropy = _entropy(energy, start.u_nd, 0, "the equilibrium") if cell.n_sites <= asked.dense_sites else None
-    crossings = [_crossing(study, move, energy, green, start, entropy, mass_n) for move in moves(study, cell, of)]
+    found = [_crossing(study, move, energy, green, start, entropy, mass_n) for move in moves(study, cell, of)]
     temperature_t = np.array(asked.temperatures)
+    crossings = [one for one in found if isinstance(one, Crossing)]
+    strays = [one for one in found if isinstance(one, Stray)]
     for line in _table(crossings, temperature_t):
         logger.info("%s", line)
+    if strays:
+        raise ConvergenceError(_astray(strays), strays)
     first = _fields(crossings[0])
     several = {
-        "jumps": Field({c.move.name: _fields(c) for c in crossings}, about="of each jump; those above are the first's"),
+        "jumps": Field(
+            {c.move.name: _fields(c) | _rates(c, temperature_t) for c in crossings},
+            about="of each jump; those above are the first's",
+        ),
         "names": Field([c.move.name for c in crossings]),
         "temperatures": Field(temperature_t, "K"),
         "rates": Field(np.array([c.forth.at(temperature_t) for c in crossings]), "1/s", "jumps by temperatures"),
@@ -145,7 +175,7 @@ def _crossing(
     start: Equilibrium,
     entropy: float | None,
     mass_n: FloatArray,
-) -> Crossing:
+) -> Crossing | Stray:
     """Follow one jump."""
     asked, what = study.rates, f"jump {move.name}"
     end, path, saddle = crossed(study, move, energy, green, start)
@@ -153,6 +183,7 @@ def _crossing(
     connects = _connects(energy, green, saddle, (start, end), settings) if asked.connect else None
     if connects is False:
         logger.warning("%s: the saddle's slopes do not end in the jump's two equilibria", what)
+        return Stray(move, saddle.energy - start.energy)
     unstable_mass = lowest_frequency(energy, saddle.u_nd, mass_n, saddle.mode)
     unstable = lowest_frequency(energy, saddle.u_nd, np.ones_like(mass_n), saddle.mode)
     if entropy is not None:
@@ -302,13 +333,43 @@ def _fields(c: Crossing) -> Fields:
     return fields
 
 
+def _rates(c: Crossing, temperature_t: FloatArray) -> Fields:
+    return {
+        "rates": Field(c.forth.at(temperature_t), "1/s", "over `temperatures`"),
+        "rates_back": Field(c.back.at(temperature_t), "1/s"),
+    }
+
+
 def _table(crossings: list[Crossing], temperature_t: FloatArray) -> list[str]:
-    """Lines of text: a row for each jump, its rates by temperature."""
-    width = max(10, *(len(c.move.name) for c in crossings))
-    heads = "".join(f"{f'{t:g} K':>12}" for t in temperature_t)
-    lines = [f"{'jump':<{width}} {'barrier eV':>12} {'nu* THz':>10} {'S k_B':>9}   rates 1/s:{heads}"]
-    for c in crossings:
-        values = "".join(f"{k:12.4e}" for k in c.forth.at(temperature_t))
-        of = f"{c.forth.barrier:12.6f} {c.forth.attempt_frequency:10.5f} {c.forth.entropy:9.5f}"
-        lines.append(f"{c.move.name:<{width}} {of}             {values}")
-    return lines
+    """Lines of text: a row for each jump, and its rates by temperature."""
+    if not crossings:
+        return []
+    values = [{key: field.value for key, field in _fields(c).items()} for c in crossings]
+    names = [c.move.name for c in crossings]
+    rates = [c.forth.at(temperature_t) for c in crossings]
+    of_jumps = list(zip(names, values, strict=True))
+    return [*quantity_lines(of_jumps), *rate_lines(list(zip(names, rates, values, strict=True)), temperature_t)]
+
+
+def _astray(strays: list[Stray]) -> str:
+    """Why there are no rates."""
+    names = ", ".join(f"{s.move.name} ({s.barrier:.4f} eV)" for s in strays)
+    first = f"jump {names}: the saddle found does not connect" if len(strays) == 1 else (
+        f"jumps {names}: the saddles found do not connect")  # fmt: skip
+    return (f"{first} the jump's two equilibria: another jump's, or one of several tops; give jumps to neighbouring "
+            "places one by one, or more [rates] images (connect = false takes it unchecked); no rates of this law are "
+            "stored")  # fmt: skip
+
+
+def _passed(move: Move, cell: Supercell, distance: float) -> FloatArray | None:
+    """Place (3,) of the site through which the straight way of a jump runs, within `distance`, angstrom; else None.
+
+    That place is beside the way, not wrapped into the cell.
+    """
+    n = 1 + int(np.ceil(8.0 * np.linalg.norm(move.step_c) / distance))
+    way_nc = cell.positions_ac[move.site] + np.linspace(0.0, 1.0, n)[:, None] * move.step_c
+    offset_ac, number_a = offsets_to(cell, way_nc)
+    distance_a = np.linalg.norm(offset_ac, axis=1)
+    distance_a[move.site] = np.inf
+    nearest = int(np.argmin(distance_a))
+    return way_nc[number_a[nearest]] + offset_ac[nearest] if distance_a[nearest] <= distance else None

@@ -215,8 +215,10 @@ def test_an_existing_output_is_refused_and_replaced_only_when_asked(parmlip, her
 def test_results_are_told_as_json_and_in_words(parmlip, here):
     assert parmlip("quickstart.toml").returncode == 0
     run = parmlip("report", "quickstart.h5", "--json")
-    assert json.loads(run.stdout) == scalars(here / "quickstart.h5")
-    assert json.loads(run.stdout)["sweep.2.values.surrogate.total_degree"] == 10
+    found = json.loads(run.stdout)
+    lists = [key for key, value in found.items() if isinstance(value, list)]
+    assert {key: found[key] for key in found if key not in lists} == scalars(here / "quickstart.h5")
+    assert found["sweep.2.values.surrogate.total_degree"] == 10
     told = parmlip("info", "quickstart.h5", ranks=2).stdout
     assert "build: complete" in told
     assert 'lattice = "bcc"' in told

@@ -10,6 +10,8 @@ from parmlip.config import loads
 from parmlip.errors import ConfigError, ConvergenceError
 from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.pipeline import run
+from parmlip.report import table
+from parmlip.report.numbers import numbers
 
 INPUT = """
 [run]
@@ -110,6 +112,10 @@ def test_large_cells_are_estimated_to_what_all_eigenvalues_give(tmp_path):
         ("rates.jumps=[{ from = [0, 0, 0], to = [0, 0, 0] }]", "is where the jump begins"),
         ("rates.jumps=[{ from = [0.3, 0.5, 0], to = [0, 0, 0] }]", "no site is there; the nearest is 0.723 A away"),
         ("rates.jumps=[{ from = [0.5, 0.5, 0], to = [1, 1, 0] }]", "site [0-9]+ is there; it must be vacant"),
+        (
+            "rates.jumps=[{ from = [1, 1, 0], to = [0, 0, 0] }]",
+            r"jumps\[0\]: the straight path of jump jump-1 runs through the site at \[0.5, 0.5, 0.0\]; give",
+        ),
         ("rates.masses={ Cv = 1.0 }", "masses: Cv is not in the simulation cell, which has Cu"),
         ("rates.laws=['surrogate']", 'laws: "surrogate" is not in \\[relax\\] laws'),
     ],
@@ -133,3 +139,42 @@ def test_two_jumps_of_one_name_are_refused(tmp_path):
 def test_a_site_that_falls_back_has_no_jump(tmp_path):
     with pytest.raises(ConvergenceError, match="the site falls back to where it came from"):
         done(tmp_path / "run.h5", "rates.jumps=[{ from = [0.5, 0.5, 0], to = [0.45, 0.45, 0] }]")
+
+
+FAR = '{ name = "far", from = [1.5, 0.5, 0], to = [3, 0, 0] }'
+
+
+def test_a_saddle_of_another_jump_gives_no_rates(tmp_path):
+    both = f"rates.jumps=[{FAR}, {{ name = 'beside', from = [0.5, 0.5, 0], to = [0, 0, 0] }}]"
+    with pytest.raises(ConvergenceError, match="^jump far .0.6890 eV.: .* does not connect"):
+        done(tmp_path / "run.h5", both, "simulation.cell=[3, 3, 3]")
+    assert not ResultFile(tmp_path / "run.h5").complete("rates")
+    assert not any(key.startswith("rates.") for key in scalars(tmp_path / "run.h5"))
+    log = [line.split() for line in (tmp_path / "run.log").read_text().splitlines()]
+    rows = [line for line in log if line[:1] == ["beside"]]
+    assert len(rows) == 2  # what was found of the other jump is told
+    assert float(rows[0][1]) == pytest.approx(0.688959, abs=1e-6)
+    assert not any(line[:1] == ["far"] for line in log)
+
+
+def test_a_saddle_that_is_not_to_be_checked_is_taken(tmp_path):
+    found = done(tmp_path / "run.h5", f"rates.jumps=[{FAR}]", "simulation.cell=[3, 3, 3]", "rates.connect=false")
+    assert "connects" not in found.names("rates")
+    assert found.read("rates", "barrier") == pytest.approx(0.688959, abs=1e-6)
+    assert any(line.split()[:1] == ["far"] and line.endswith("not checked") for line in table(tmp_path / "run.h5"))
+
+
+def test_reports_have_every_jump_and_its_rates(tmp_path):
+    found = done(tmp_path / "run.h5")
+    rows = [line.split() for line in table(tmp_path / "run.h5")]
+    told = numbers(tmp_path / "run.h5")
+    assert told["rates.temperatures"] == [500.0, 1000.0]
+    assert told["rates.names"] == ["in", "out"]
+    for j, name in enumerate(("in", "out")):
+        of, rates = [row for row in rows if row[:1] == [name]]
+        barrier, frequency = (found.read("rates", f"jumps/{name}/{key}") for key in ("barrier", "attempt_frequency"))
+        assert [float(of[1]), float(of[3])] == pytest.approx([barrier, frequency], abs=1e-5)
+        assert of[-1] == "yes"
+        k_t = found.read("rates", "rates")[j]
+        assert [float(k) for k in rates[1:]] == pytest.approx(k_t, rel=1e-4)
+        assert told[f"rates.jumps.{name}.rates"] == k_t.tolist()

@@ -24,6 +24,7 @@ from parmlip.errors import DataError
 
 SCHEMA: Final = 1
 Scalar = float | int | str | bool
+_SHORT: Final = 64  # members of a row that reports tell in full
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,25 @@ def _scalars(path: Path, state: tuple[int, ...] | None) -> dict[str, Scalar]:
     return {key: value for key, value, _ in scalar_fields(path)}
 
 
+def short_lists(path: Path) -> dict[str, list[Scalar]]:
+    """Every result that is a row of at most 64 numbers or words, with its dotted key as in `scalars`.
+
+    Raises
+    ------
+    DataError
+        The file cannot be read.
+    """
+    with ResultFile(path)._open() as file:
+        found: dict[str, list[Scalar]] = {}
+        for name, group in file.items():
+            if name not in ("meta", "sweep"):
+                _collect_lists(group, name, found)
+        for i, point in enumerate(_points(file)):
+            for name, group in point.items():
+                _collect_lists(group, f"sweep.{i}.{name}", found)
+        return found
+
+
 def scalar_fields(path: Path) -> list[tuple[str, Scalar, str]]:
     """Dotted key, value and unit of every scalar result, in the order of writing."""
     with ResultFile(path)._open() as file:
@@ -228,6 +248,15 @@ def _collect(group: h5py.Group, prefix: str, found: list[tuple[str, Scalar, str]
             _collect(member, f"{prefix}.{name}", found)
         elif member.shape == () and member.dtype.kind != "c":
             found.append((f"{prefix}.{name}", _read(member), str(member.attrs.get("units", ""))))
+
+
+def _collect_lists(group: h5py.Group, prefix: str, found: dict[str, list[Scalar]]) -> None:
+    for name, member in group.items():
+        if isinstance(member, h5py.Group):
+            _collect_lists(member, f"{prefix}.{name}", found)
+        elif len(member.shape) == 1 and len(member) <= _SHORT and member.dtype.kind != "c":
+            value = _read(member)
+            found[f"{prefix}.{name}"] = value if isinstance(value, list) else value.tolist()
 
 
 def _points(file: h5py.File) -> list[h5py.Group]:

@@ -154,7 +154,7 @@ def relax(
                 return ended(True)
         s_nd, inner, indefinite = direction(state, settings.force_tolerance)
         if indefinite:
-            logger.info("negative curvature after %d inner iterations", inner)
+            logger.debug("negative curvature after %d inner iterations", inner)
         trial = search(energy, state, _centred(energy, s_nd), step_cap=settings.step_cap, noise=noise)
         if trial is None:  # negative curvature at the first step, or a direction spoilt by rounding
             trial = search(energy, state, _downhill(energy, green, state), step_cap=settings.step_cap, noise=noise)

@@ -275,7 +275,7 @@ def _solve(
         rhs.getArray()[:] = without_translation(rhs_nd, energy.sites).reshape(-1)
         solver.solve(rhs, solution)
         s_nd: FloatArray = solution.getArray(readonly=True).reshape(-1, energy.dimension).copy()
-        logger.info("    %d inner iterations, reason %d", solver.getIterationNumber(), solver.getConvergedReason())
+        logger.debug("    %d inner iterations, reason %d", solver.getIterationNumber(), solver.getConvergedReason())
         rhs.destroy()
         solution.destroy()
     finally:

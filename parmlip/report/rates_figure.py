@@ -70,6 +70,8 @@ def rates_panels(left: Axes, right: Axes, found: list[Jumps]) -> None:
             left.plot(one.path_position[j] / one.path_position[j][-1], one.path_energy[j], marker, color=colour,
                       linestyle=style, markersize=5.5, markeredgecolor="white", label=label)  # fmt: skip
             left.axhline(one.values[name]["barrier"], color=colour, linewidth=0.8, linestyle=":")
+            if not one.values[name].get("connects", True):
+                continue  # of older files: the saddle is not this jump's
             frequency = one.values[name]["attempt_frequency"]
             beta_t = 1.0 / (BOLTZMANN_EV * one.temperature_t)
             right.plot(beta_t, one.rate_jt[j], marker, color=colour, linestyle=style, markersize=5.5,
@@ -93,6 +95,9 @@ def _by_size(axes: Axes, found: list[Jumps], quantity: str, label: str) -> None:
     for number, (step, name) in enumerate(names):
         marker, style = SHAPES[step]
         of = [one for one in found if one.step == step and name in one.names]
+        of = [one for one in of if one.values[name].get("connects", True)]
+        if not of:
+            continue
         order = np.argsort([one.n_sites for one in of])
         n, value = (np.array(x)[order] for x in zip(*((one.n_sites, one.values[name][quantity]) for one in of)))
         size = max(9.0 - 3.0 * number, 4.0)  # they may lie on one another

@@ -15,12 +15,13 @@ from parmlip.report.domains import read_series, slope_lines
 from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.entropy_table import formation_lines
 from parmlip.report.published import aligned, beside, read_published
+from parmlip.report.rates_table import rates_lines
 from parmlip.report.separation import read_separations, separation_lines
 from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, energies_line, key_at, read_sweep
 
 
 def table(path: Path) -> list[str]:
-    """Lines of text: for a sweep a row for each point and the fitted slopes, else one line for each result.
+    """Lines of text: for a sweep a row for each point and the fitted slopes, else one line for each result; jumps.
 
     Raises
     ------
@@ -28,7 +29,8 @@ def table(path: Path) -> list[str]:
         The file cannot be read.
     """
     points = ResultFile(path).points()
-    return (_sweep_table(path, points) if points else _single_table(path)) + _type_tables(path, len(points))
+    lines = _sweep_table(path, points) if points else _single_table(path)
+    return lines + rates_lines(path) + _type_tables(path, len(points))
 
 
 def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
