@@ -33,7 +33,7 @@ class Rates:
         600, least=0, about="up to as many sites all eigenvalues are found, beyond differences are estimated"
     )
     entropy_tolerance: float = key(3e-3, above=0.0, about="error bar of estimated differences of entropies, k_B")
-    connect: bool = key(True, about="check that the saddle's two slopes end in the two equilibria")
+    connect: bool = key(True, about="the saddle's two slopes must end in the jump's two equilibria")
     temperatures: tuple[float, ...] = key((300.0, 600.0, 900.0, 1200.0), above=0.0, about="kelvin")
     masses: dict[str, float] = field(
         default_factory=dict, metadata={"above": 0.0, "about": "by species; ASE's by default"}
