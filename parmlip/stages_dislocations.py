@@ -16,6 +16,7 @@ from parmlip.construct_dislocations import dislocated, given_stiffness
 from parmlip.crystal.dislocations import DislocatedCell
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.neighbours import Pairs
+from parmlip.crystal.supercell import Supercell
 from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
@@ -119,6 +120,20 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
         "coordination": Field(found.coordination_a),
         "nye": Field(found.nye_ac, "1/A", "Nye's tensor alpha_zx, alpha_zy, alpha_zz by site"),
     }
+
+
+def line_energy(cell: Supercell, fields: Fields, which: str) -> Fields:
+    """Energy of a relaxed cell per dislocation and length along the line; none without dislocations. Local.
+
+    Of this cell: with the elastic interaction of the cores and their images, it grows as log L_D.
+    """
+    if "core_position" not in fields:
+        return {}
+    # of tilted cells u = 0 is strained: the formation energy, where it is known, is against the crystal
+    energy = float((fields.get("formation_energy") or fields["energy"]).value)
+    found = energy / (len(fields["core_position"].value) * float(np.linalg.norm(cell.cell_cc[2])))
+    logger.info("%s: energy of a dislocation in this cell %.6f eV/A", which, found)
+    return {"line_energy": Field(found, "eV/A", "per dislocation and length of its line, with those of the cell")}
 
 
 def compared_cores(

@@ -29,7 +29,7 @@ from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.eam import EAM
 from parmlip.stages_entropy_sites import site_fields
-from parmlip.stages_equilibrium import crystal_of
+from parmlip.stages_equilibrium import crystal_of, not_a_minimum
 from parmlip.stages_free_energy import free_energy_fields
 
 logger = logging.getLogger(__name__)
@@ -57,9 +57,10 @@ def entropy_fields(study: Study, results: Results, comm: MPI.Comm, law: SiteLaw,
     of = crystal_of(study, results)
     cell = construct.supercell(study, study.simulation, of)
     if not bool(results.read(relaxed, "stable")):
+        lowest = float(results.read(relaxed, "lowest_eigenvalue"))
         raise ParmlipError(
-            f"the state of {relaxed} is not a minimum (lowest eigenvalue "
-            f"{float(results.read(relaxed, 'lowest_eigenvalue')):.3e}): its vibrational entropy is not defined"
+            f"the state of {relaxed}, whose vibrational entropy is not defined, "
+            + not_a_minimum(study, lowest, relative=cell.grid is not None)
         )
     peak = PeakMemory(comm)
     energy = Energy(law, cell, comm=comm, margin=_MARGIN)

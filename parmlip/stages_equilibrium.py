@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from parmlip import construct
 from parmlip.config import Study
+from parmlip.crystal.defects import DUMBBELLS
 from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
@@ -22,11 +23,13 @@ from parmlip.mechanics.stability import stability
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 from parmlip.stages_bars import equilibrium_bars
-from parmlip.stages_dislocations import core_fields
+from parmlip.stages_dislocations import core_fields, line_energy
 from parmlip.stages_errors import residual_fields
 from parmlip.units import GPA_PER_EV_A3
 
 logger = logging.getLogger(__name__)
+
+_MANY_SITES, _MUCH = 10_000, 1e8  # sites and bytes from which the measured memory says something of a site
 
 Fields = dict[str, Field]
 Crystal = tuple[Lattice, float]
@@ -60,6 +63,22 @@ def bulk_fields(law: SiteLaw, of: Crystal, study: Study) -> Fields:
     }
 
 
+def not_a_minimum(study: Study, lowest: float, *, relative: bool) -> str:
+    """Why a state is no minimum, and what to try. Local.
+
+    `relative`: whether the eigenvalue is one of the bulk Hessian's pencil, or in eV / angstrom^2.
+    """
+    unit = "relative to the bulk's (1: the perfect crystal)" if relative else "eV/A^2"
+    text = f"is not a minimum: lowest eigenvalue {lowest:.3e} {unit}"
+    placed = [d for d in study.simulation.defects if d.kind == "interstitial"]
+    if not placed:
+        return text
+    named = DUMBBELLS.get(study.crystal.lattice or "", {})
+    others = [f'"{name}"' for name in named if any(d.site != name for d in placed)]
+    start = f"site = {' or '.join(others)}" if others else "another position"
+    return f"{text}; start the interstitial elsewhere: [simulation] defects with {start}"
+
+
 def relaxed_equilibrium(
     study: Study, results: Results, comm: MPI.Comm, law: SiteLaw, which: str, start_ad: NDArray[np.float64] | None
 ) -> Fields:
@@ -76,9 +95,10 @@ def relaxed_equilibrium(
     with timed("stability"):
         modes = stability(energy, found.u_nd, green)
     if not modes.stable:
-        logger.warning("the %s's state is not a minimum: lowest eigenvalue %.3e", which, modes.lowest[0])
+        logger.warning("the %s's state %s", which, not_a_minimum(study, modes.lowest[0], relative=modes.relative))
     memory = (peak.growth() or 0) / cell.n_sites
-    if start_ad is None:  # later relaxations live in what the first one has left
+    # later relaxations live in what the first one has left; small cells in what the start of the program takes
+    if start_ad is None and cell.n_sites >= _MANY_SITES and memory * cell.n_sites >= _MUCH:
         logger.info("memory: %.1f kB a site (estimate %.1f)", memory / 1e3, estimate / 1e3)
     fields = {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "global site order"),
@@ -97,10 +117,12 @@ def relaxed_equilibrium(
         unit = UnitCell(law, *construct.cell_of(study.simulation, of), study.crystal.species)
         excess_n = energy.site_energies(np.zeros(shape)) - unit.energy / unit.n_basis
         unrelaxed = comm.allreduce(math.fsum(excess_n))
-        fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
+        if study.simulation.dislocations is None:  # else the crystal before the cut, not the predictor
+            fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
         fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")
         logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
     fields |= core_fields(study, results, of, fields["displacement"].value, which)
+    fields |= line_energy(cell, fields, which)
     if which == "surrogate" and modes.stable:  # about another state the response means nothing
         fields |= equilibrium_bars(study, results, energy, found.u_nd, green, of)
         fields |= residual_fields(study, energy, found.u_nd, green)

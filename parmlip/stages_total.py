@@ -114,7 +114,8 @@ def equilibrium_of_total(
         repeats, species = study.simulation.repeats, study.crystal.species
         perfect, whole = together("the perfect crystal", lambda law: perfect_energy(law, *of, repeats, species))
         unrelaxed -= cell.n_sites / whole.n_sites * perfect.energy
-        fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
+        if study.simulation.dislocations is None:  # else the crystal before the cut, not the predictor
+            fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
         fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")
         logger.info("reference: formation energy %.6f eV", unrelaxed + found.energy)
     on_root(comm, "gathering kept results", law.cache.merge)

@@ -88,6 +88,11 @@ def test_the_run_tells_where_the_cores_are_and_what_they_cost(serial):
     parts = found["compare.geometry_error_core"] ** 2 + found["compare.geometry_error_far"] ** 2
     assert parts == pytest.approx(found["compare.geometry_error"] ** 2, rel=1e-9)
     assert found["relax_reference.formation_energy"] == pytest.approx(found["relax_reference.energy"], abs=1e-8)
+    assert "relax_reference.formation_energy_unrelaxed" not in found  # the crystal before the cut has none
+    burgers = found["build.lattice_constant"] * np.sqrt(3.0) / 2.0  # one period of the line
+    per_line = found["relax_reference.energy"] / (4.0 * burgers)
+    assert found["relax_reference.line_energy"] == pytest.approx(per_line, rel=1e-9)
+    assert found["relax_surrogate.line_energy"] == pytest.approx(per_line, rel=0.1)
     assert found["train.matching.cauchy_born_2.relative"] < 0.1
     with h5py.File(serial / "run.h5") as file:
         for law in ("relax_reference", "relax_surrogate"):

@@ -119,8 +119,16 @@ def test_a_law_that_is_not_relaxed_is_refused(comm, tmp_path):
         done(comm, tmp_path, "entropy.laws=['surrogate']")
 
 
+def test_a_small_cell_does_not_tell_the_memory_of_the_programs_start(comm, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        values, _ = done(comm, tmp_path, 'run.stages=["build", "reference", "relax"]')
+    assert "formation energy" in caplog.text
+    assert "memory:" not in caplog.text
+    assert "relax_reference.memory_per_site" in values
+
+
 def test_a_state_that_is_not_a_minimum_has_no_entropy(comm, tmp_path):
-    with pytest.raises(ParmlipError, match="is not a minimum"):
+    with pytest.raises(ParmlipError, match=r"not a minimum: .* relative to the bulk's .*dumbbell_100"):
         done(
             comm, tmp_path, "simulation.cell=[2, 2, 2]", "relax.max_iterations=200",
             "simulation.defects=[{ kind = 'interstitial', site = 'crowdion', species = 'Cu' }]",
