@@ -28,6 +28,7 @@ def key(
     *,
     choices: Iterable[str] = (),
     later: Iterable[str] = (),
+    meant: Mapping[str, str] | None = None,
     above: float | None = None,
     least: float | None = None,
     most: float | None = None,
@@ -37,9 +38,10 @@ def key(
     """A key of a table: its default (none: required) and what values are right.
 
     Bounds hold for numbers and for every member of a list of numbers; `later` are choices that a coming version has.
+    `meant` says of words that other programs use what to write here.
     """
     metadata = {
-        "choices": tuple(choices), "later": tuple(later), "above": above, "least": least, "most": most,
+        "choices": tuple(choices), "later": tuple(later), "meant": meant or {}, "above": above, "least": least, "most": most,
         "length": length, "about": about,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
@@ -168,6 +170,8 @@ def _check_choice(value: str, where: str, rules: Mapping[str, Any]) -> None:
     if choices and value not in choices:
         near = difflib.get_close_matches(value, choices, n=1)
         hint = f' (did you mean "{near[0]}"?)' if near else ""
+        if value in rules["meant"]:
+            hint = f" ({rules['meant'][value]})"
         raise ConfigError(f"{where} = {show(value)}: must be one of " + ", ".join(f'"{c}"' for c in choices) + hint)
 
 

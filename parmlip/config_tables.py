@@ -91,6 +91,9 @@ class Reference:
     kind: str = key(
         "eam",
         choices=("eam", "ace", "toy", "stillinger_weber", "bond_order", "tight_binding", "ase"),
+        meant=dict.fromkeys(
+            ("eam/alloy", "eam/fs", "setfl"), 'setfl files of either kind: kind = "eam", file = "X.eam.alloy"'
+        ),
     )
     parameters: str | None = key(None, choices=PARAMETER_SETS, about="a built-in parameter set")
     file: str | None = key(None, about="setfl; LAMMPS' .sw, .tersoff, .tersoff.mod, .modc; for ace .yace or result")

@@ -70,6 +70,7 @@ BAD_VALUES = [
     ("nonsense.cutoff=5.0", "unknown table [nonsense]; known: [run], [crystal]"),
     ("entropy.nodes=5", "[entropy] unknown key 'nodes'; known: 'method'"),
     ("entropy.method=hutch", '[entropy] method = "hutch": must be one of "contour", "ritz", "ksp", "dense"'),
+    ("reference.kind=eam/alloy", 'either kind: kind = "eam", file = "X.eam.alloy"'),
     ("entropy.near_radius=far", '[entropy] near_radius = "far": must be "auto" or a number, not a string'),
     ("entropy.masses={ Fe = 55.8 }", "[entropy] masses: Fe is not in the simulation cell, which has W"),
     ("entropy.truncation_radius=5.0", "[entropy] truncation_radius = 5.0: needs 'sites'"),
