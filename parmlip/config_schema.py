@@ -41,8 +41,8 @@ def key(
     `meant` says of words that other programs use what to write here.
     """
     metadata = {
-        "choices": tuple(choices), "later": tuple(later), "meant": meant or {}, "above": above, "least": least, "most": most,
-        "length": length, "about": about,
+        "choices": tuple(choices), "later": tuple(later), "meant": meant or {}, "above": above, "least": least,
+        "most": most, "length": length, "about": about,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
