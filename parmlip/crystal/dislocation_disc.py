@@ -3,40 +3,54 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.crystal.cores import core_offsets, projected_columns
-from parmlip.crystal.defects import nearest_distance
+from parmlip.crystal.clamped_domain import ClampedDomain, check_size, clamped, cut_block
+from parmlip.crystal.cores import core_offsets, nearest_columns, projected_columns
 from parmlip.crystal.dislocation_field import Core, slip_corrected
 from parmlip.crystal.elasticity import full_tensor, rotated, stroh
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.oriented import Orientation, is_translation, oriented
-from parmlip.crystal.supercell import Supercell, build_supercell
 from parmlip.errors import ConfigError
 
 RealArray = NDArray[np.float64]
 
 _ON_COLUMN: Final = 0.05  # of the lattice constant: the core is not put nearer to a column of sites
-_SMALLEST: Final = 3.0  # nearest distances: a free region below it holds no core
+_SLIP: Final = 5.0  # Burgers vectors: radius of the ball in which the slip is turned on
 
 
 @dataclass(frozen=True, eq=False)
-class Disc:
+class Disc(ClampedDomain):
     """The reference configuration is the perfect crystal in the disc, periodic along z alone."""
 
-    supercell: Supercell
     orientation: Orientation
     core: Core
-    free_a: NDArray[np.bool_]  # (n_sites,) sites that relax; the others are clamped
-    radius: float  # of the free region, angstrom
+    polarity: float = 0.0  # start: shift of the three columns at the core, in Burgers vectors
+    noise: float = 0.0  # start: largest component of random displacements of free sites, angstrom
+    seed: int = 0
 
-    def distances(self) -> RealArray:
-        """Of every site to the core, in the plane, (n_sites,), angstrom."""
-        return np.asarray(np.linalg.norm(self.supercell.positions_ac[:, :2] - np.array(self.core.position), axis=1))
+    @property
+    def cores(self) -> tuple[Core, ...]:
+        """The one core."""
+        return (self.core,)
+
+    @property
+    def separation(self) -> float:
+        """Of the core from what would be its image: the diameter of the free region, angstrom."""
+        return 2.0 * self.radius
+
+    @property
+    def vectors_kc(self) -> RealArray:
+        """(2, 2) sides of the block, angstrom, along which nothing repeats."""
+        return np.asarray(self.supercell.cell_cc[:2, :2])
+
+    @property
+    def lattice_positions_ac(self) -> RealArray:
+        """Sites of the perfect crystal, (n_sites, 3), angstrom."""
+        return self.supercell.positions_ac
 
     def predictor(self, stiffness_vv: RealArray, slip_radius: float | None = None) -> RealArray:
         """The slip-corrected field (n_sites, 3), angstrom, in a solid of relaxed stiffness (6, 6), crystal's frame.
@@ -44,9 +58,19 @@ class Disc:
         `slip_radius` is that of the ball in which the slip is turned on, by default five Burgers vectors.
         """
         solution = stroh(rotated(full_tensor(stiffness_vv), self.orientation.axes_cc))
-        size = float(np.linalg.norm(self.core.burgers))
-        within = 5.0 * size if slip_radius is None else slip_radius
+        within = _SLIP * float(np.linalg.norm(self.core.burgers)) if slip_radius is None else slip_radius
         return slip_corrected(solution, self.core, self.supercell.positions_ac, within)
+
+    def start(self, stiffness_vv: RealArray) -> RealArray:
+        """The predictor with the seed of the core and noise on free sites, (n_sites, 3), angstrom."""
+        u_ac = self.predictor(stiffness_vv)
+        if self.polarity != 0.0:
+            trio_n = nearest_columns(self.supercell.positions_ac, self.core.position, self.vectors_kc, 3)
+            u_ac[trio_n] += self.polarity * np.array(self.core.burgers)
+        if self.noise > 0.0:
+            stream = np.random.default_rng([self.seed, 6])
+            u_ac += np.where(self.free_a[:, None], stream.uniform(-self.noise, self.noise, u_ac.shape), 0.0)
+        return u_ac
 
 
 def build_disc(
@@ -61,12 +85,15 @@ def build_disc(
     rim: float,
     core: str | tuple[float, float] = "auto",
     periods: int = 1,
+    polarity: float = 0.0,
+    noise: float = 0.0,
+    seed: int = 0,
 ) -> Disc:
     """The sites closer than `radius` to the core, free, and those of a clamped rim around them. Local.
 
     Parameters
     ----------
-    line, plane, burgers, core
+    line, plane, burgers, core, polarity, noise, seed
         As of `Dislocations`.
     radius : float
         Of the free region, angstrom.
@@ -88,24 +115,23 @@ def build_disc(
     burgers_c[np.abs(burgers_c) < 1e-9] = 0.0
     if burgers_c[1] != 0.0:
         raise ConfigError(f"dislocations burgers = {list(burgers)}: must lie in plane = {list(plane)}")
-    nearest = nearest_distance(lattice) * lattice_constant
-    if radius < _SMALLEST * nearest:
-        raise ConfigError(f"dislocations radius = {radius:g}: must be at least {_SMALLEST * nearest:.2f} A")
-    if not rim > 0.0:
-        raise ConfigError(f"dislocations rim = {rim:g}: must be greater than 0")
+    check_size(lattice, lattice_constant, radius, rim)
     size_c = np.diag(frame.lattice.cell_cc) * lattice_constant
     at = np.array(core_offsets(frame, burgers_c, core)[0])
     off = (projected_columns(frame.lattice) - at) * lattice_constant / size_c[:2]
-    if np.linalg.norm((off - np.rint(off)) * size_c[:2], axis=1).min() < _ON_COLUMN * lattice_constant:
-        raise ConfigError(f"dislocations core = {core}: is on a column of sites")
-    whole = [ceil((radius + rim) / float(size)) + 1 for size in size_c[:2]]
-    block = build_supercell(frame.lattice, lattice_constant, (2 * whole[0], 2 * whole[1], periods), species)
-    centre_c = at * lattice_constant + np.array(whole) * size_c[:2]
-    distance_a = np.linalg.norm(block.positions_ac[:, :2] - centre_c, axis=1)
-    kept = distance_a < radius + rim
-    positions_ac = block.positions_ac[kept] - np.array([*centre_c, 0.0])
-    supercell = Supercell(
-        block.cell_cc, (False, False, True), positions_ac, block.species_a[kept], block.species, block.dimension
-    )
+    off -= np.rint(off)
+    shown = core if isinstance(core, str) else list(core)
+    if np.linalg.norm(off * size_c[:2], axis=1).min() < _ON_COLUMN * lattice_constant:
+        raise ConfigError(f"dislocations core = {shown}: is on a column of sites")
+    if burgers_c[0] != 0.0 and np.abs(off[:, 1] * size_c[1]).min() < 0.1 * _ON_COLUMN * lattice_constant:
+        raise ConfigError(f"dislocations core = {shown}: its glide plane holds sites")
+    block, centre_c = cut_block(
+        frame.lattice, lattice_constant, species, radius + rim, kind="disc", periods=periods,
+        offset_c=np.array([*at, 0.0]) * lattice_constant,
+    )  # fmt: skip
+    made = clamped(block, centre_c, kind="disc", radius=radius, rim=rim, frame=frame)
     bx, by, bz = (float(b) * lattice_constant for b in burgers_c)
-    return Disc(supercell, frame, Core((0.0, 0.0), (bx, by, bz)), distance_a[kept] < radius, radius)
+    return Disc(
+        made.supercell, made.kind, made.centre_c, made.free_a, radius, rim, frame, frame,
+        Core((float(centre_c[0]), float(centre_c[1])), (bx, by, bz)), polarity, noise, seed,
+    )  # fmt: skip

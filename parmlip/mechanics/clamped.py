@@ -13,14 +13,20 @@ from parmlip.potentials.base import SiteLaw
 
 
 class ClampedEnergy(Energy):
-    """An `Energy` whose clamped sites bear no forces, so that gradient methods leave them where they start.
+    """An `Energy` whose clamped sites bear no forces, so that relaxations leave them where they start.
 
-    Collective on ``comm``. For `relax` with method "lbfgs": Hessians are those of all sites.
+    Its Hessians (`mechanics.hessian`) have rows and columns of the identity there, Green's functions (`bulk_green`)
+    zeros. Differences of energy are to the predictor; sites of the rim whose surroundings do not move add nothing.
+
+    Collective on ``comm``.
 
     Parameters
     ----------
     free_a : ndarray of bool, shape (n_sites,)
         Sites that move, the same on every rank.
+    predictor_ad : ndarray, shape (n_sites, d), optional
+        u_0, the same on every rank, angstrom; zero by default. Starts of relaxations must have its values on clamped
+        sites.
     """
 
     def __init__(
@@ -28,6 +34,7 @@ class ClampedEnergy(Energy):
         law: SiteLaw,
         supercell: Supercell,
         free_a: NDArray[np.bool_],
+        predictor_ad: NDArray[np.float64] | None = None,
         *,
         comm: MPI.Comm,
         margin: float = MARGIN,
@@ -35,10 +42,12 @@ class ClampedEnergy(Energy):
         if free_a.shape != (supercell.n_sites,) or not free_a.any():
             raise GeometryError(f"clamped sites: {free_a.shape} labels for {supercell.n_sites} sites, one must be free")
         super().__init__(law, supercell, comm=comm, margin=margin)
-        self._clamped_n = ~free_a[self.sites.global_n]
+        self.clamped_n = ~free_a[self.sites.global_n]
+        if predictor_ad is not None:
+            self.zero_nd = np.ascontiguousarray(self.sites.restrict(predictor_ad)[:, : self.dimension])
 
     def difference_and_forces(self, u_nd: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        """E(u) - E(0), eV, and the forces on the owned sites, (n_owned, d), eV / angstrom; zero on clamped ones."""
+        """E(u) - E(u_0), eV, and the forces on the owned sites, (n_owned, d), eV / angstrom; zero on clamped ones."""
         energy, f_nd = super().difference_and_forces(u_nd)
-        f_nd[self._clamped_n] = 0.0
+        f_nd[self.clamped_n] = 0.0
         return energy, f_nd

@@ -51,7 +51,9 @@ class Energy:
         self.sites: Sites = partitioned(supercell, comm=comm)
         self.builds = 0  # how often the pair lists were made; whoever keeps a pattern compares it
         self._build(np.zeros((self.sites.n_owned, self.dimension)))
-        self._reference_n: dict[str, NDArray[np.float64]] = {}  # V_n(0) as each of the law's functions rounds it
+        self.zero_nd = np.zeros((self.sites.n_owned, self.dimension))  # where differences of energy begin
+        self.clamped_n: NDArray[np.bool_] | None = None  # owned sites that do not move, where there are any at all
+        self._reference_n: dict[str, NDArray[np.float64]] = {}  # V_n there as each of the law's functions rounds it
 
     def _build(self, u_nd: NDArray[np.float64]) -> None:
         everywhere = self.sites.gather_to_all(u_nd) if self.builds else None
@@ -117,13 +119,13 @@ class Energy:
         Site by site, so that the rounding is that of the difference and not of the total (V_l(0) = 0 of the papers).
         """
         if "energies" not in self._reference_n:
-            self._reference_n["energies"] = self.site_energies(np.zeros_like(self._built_at_nd))
+            self._reference_n["energies"] = self.site_energies(self.zero_nd)
         return self._sum(self.site_energies(u_nd) - self._reference_n["energies"], "energy")
 
     def difference_and_forces(self, u_nd: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         """E(u) - E(0), eV, and the forces on the owned sites, (n_owned, d), eV / angstrom."""
         if "gradients" not in self._reference_n:
-            self._reference_n["gradients"] = self._energies_and_gradient(np.zeros_like(self._built_at_nd))[0]
+            self._reference_n["gradients"] = self._energies_and_gradient(self.zero_nd)[0]
         energy_n, gradient_nd = self._energies_and_gradient(u_nd)
         return self._sum(energy_n - self._reference_n["gradients"], "energy"), -gradient_nd
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh_tridiagonal
 
-from parmlip.mechanics.green import without_translation
+from parmlip.mechanics.green import restrained
 from parmlip.mechanics.line_search import dot
 from parmlip.parallel.sites import Sites
 
@@ -57,6 +57,7 @@ def ritz_values(
     seed: int,
     start_nd: FloatArray | None = None,
     n_vectors: int = 0,
+    clamped_n: NDArray[np.bool_] | None = None,
 ) -> RitzValues:
     """Ritz values of H v = lambda M v outside the translations, until `done` or the space is exhausted.
 
@@ -75,11 +76,13 @@ def ritz_values(
         M times the start, in place of the random one.
     n_vectors : int
         How many of the lowest Ritz vectors are given.
+    clamped_n : ndarray of bool, shape (n_owned,), optional
+        Sites outside of the space, which then holds the translations of the others.
     """
     comm = sites.comm
     if start_nd is None:
         start_nd = sites.restrict(np.random.default_rng(seed).standard_normal((sites.n_sites, d)))
-    w_nd = without_translation(start_nd, sites)
+    w_nd = restrained(start_nd, sites, clamped_n)
     images: list[FloatArray] = []  # p_j = M v_j
     vectors: list[FloatArray] = []  # v_j, with p_i . v_j = delta_ij
     alpha: list[float] = []
@@ -97,7 +100,7 @@ def ritz_values(
         images.append(w_nd / size)
         vectors.append(z_nd / size)
         beta.append(size)
-        w_nd = without_translation(product(vectors[-1]), sites)
+        w_nd = restrained(product(vectors[-1]), sites, clamped_n)
         alpha.append(dot(w_nd, vectors[-1], comm))
         for _ in range(2):
             for p_nd, v_nd in zip(images, vectors, strict=True):

@@ -66,7 +66,7 @@ class BulkGreen:
     """r -> P R G R^T P r: G the inverse force constants of the perfect supercell, R the restriction to existing sites.
 
     Interstitials get the inverse of the bulk's on-site block, P projects out the translations. Symmetric and positive
-    definite on the complement of the translations.
+    definite on the complement of the translations. With clamped sites P takes these out instead.
 
     Collective on ``sites.comm``, as is every application.
 
@@ -77,9 +77,12 @@ class BulkGreen:
         multigrid or without a preconditioner, see there.)
     """
 
-    def __init__(self, law: SiteLaw, supercell: Supercell, sites: Sites) -> None:
+    def __init__(
+        self, law: SiteLaw, supercell: Supercell, sites: Sites, clamped_n: NDArray[np.bool_] | None = None
+    ) -> None:
         if supercell.grid is None:
             raise ConfigError("a configuration read from a file has no perfect grid: its Green's function is not known")
+        self.clamped_n = clamped_n
         grid, d = supercell.grid, supercell.dimension
         self.sites = sites
         self.dimension = d
@@ -96,11 +99,11 @@ class BulkGreen:
 
     def __call__(self, r_nd: FloatArray) -> FloatArray:
         """Apply to a residual (n_owned, d), eV / angstrom; the result is a displacement in angstrom."""
-        r_nd = without_translation(r_nd, self.sites)
+        r_nd = restrained(r_nd, self.sites, self.clamped_n)
         z_nd = self.plan.from_grid(self.inverse.apply(self.plan.to_grid(r_nd)), self.dimension)
         off = self.plan.off_grid_n
         z_nd[off] = r_nd[off] @ self._onsite_inverse_cd
-        return without_translation(z_nd, self.sites)
+        return restrained(z_nd, self.sites, self.clamped_n)
 
 
 class GreenPreconditioner:
@@ -137,6 +140,11 @@ def without_translation(x_nd: FloatArray, sites: Sites) -> FloatArray:
     total_d = x_nd.sum(axis=0)
     sites.comm.Allreduce(MPI.IN_PLACE, total_d, op=MPI.SUM)
     return x_nd - total_d / sites.n_sites
+
+
+def restrained(x_nd: FloatArray, sites: Sites, clamped_n: NDArray[np.bool_] | None) -> FloatArray:
+    """`x_nd` without its mean, or, where sites are clamped, with zeros there. Collective on ``sites.comm``."""
+    return without_translation(x_nd, sites) if clamped_n is None else np.where(clamped_n[:, None], 0.0, x_nd)
 
 
 def _layout(count_r: NDArray[np.int64]) -> tuple[list[int], list[int]]:

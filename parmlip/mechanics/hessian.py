@@ -64,6 +64,8 @@ class HessianPattern:
 def assembled(energy: Energy, u_nd: NDArray[np.float64], pattern: HessianPattern | None = None) -> PETSc.Mat:
     """d2E/du2 as an AIJ matrix with block size d; translations are its null space and near null space.
 
+    Rows and columns of clamped sites are those of the identity; there is no null space then.
+
     Collective on ``energy.comm``. `pattern` of an earlier call is used when the pair lists are still the same. AIJ
     rather than BAIJ: PETSc's algebraic multigrid refuses the latter.
     """
@@ -89,8 +91,11 @@ def assembled(energy: Energy, u_nd: NDArray[np.float64], pattern: HessianPattern
     matrix.setOption(PETSc.Mat.Option.NEW_NONZERO_ALLOCATION_ERR, True)
     matrix.setValuesBlockedCSR(pattern.first_r.astype(integer), pattern.number_b.astype(integer), merged)
     matrix.assemble()
+    if energy.clamped_n is not None:
+        rows = (energy.sites.start + np.flatnonzero(energy.clamped_n))[:, None] * d + np.arange(d)
+        matrix.zeroRowsColumns(rows.ravel().astype(integer), diag=1.0)
     matrix.setOption(PETSc.Mat.Option.SYMMETRIC, True)
-    attach_translations(matrix, d)
+    attach_translations(matrix, d, energy.clamped_n)
     return matrix
 
 
@@ -118,9 +123,13 @@ class _Product:
     def mult(self, _matrix: PETSc.Mat, x: PETSc.Vec, y: PETSc.Vec) -> None:
         """y = H x."""
         d = self.energy.dimension
-        v_md = self.domain.with_ghosts(x.getArray(readonly=True).reshape(-1, d))
-        bond_differences(self.domain.first_n, self.domain.site_p, v_md, self.dr_pc)
-        y.getArray()[:] = self.energy.gradient_from_pairs(self.tangent(self.dr_pc)).reshape(-1)
+        v_nd, clamped_n = x.getArray(readonly=True).reshape(-1, d), self.energy.clamped_n
+        moved_nd = v_nd if clamped_n is None else np.where(clamped_n[:, None], 0.0, v_nd)
+        bond_differences(self.domain.first_n, self.domain.site_p, self.domain.with_ghosts(moved_nd), self.dr_pc)
+        product_nd = self.energy.gradient_from_pairs(self.tangent(self.dr_pc))
+        if clamped_n is not None:
+            product_nd[clamped_n] = v_nd[clamped_n]
+        y.getArray()[:] = product_nd.reshape(-1)
 
 
 def operator(energy: Energy, u_nd: NDArray[np.float64]) -> PETSc.Mat:
@@ -133,18 +142,19 @@ def operator(energy: Energy, u_nd: NDArray[np.float64]) -> PETSc.Mat:
     matrix = PETSc.Mat().createPython((size, size), _Product(energy, u_nd), comm=energy.comm)
     matrix.setBlockSize(d)
     matrix.setUp()
-    attach_translations(matrix, d)
+    attach_translations(matrix, d, energy.clamped_n)
     return matrix
 
 
-def attach_translations(matrix: PETSc.Mat, d: int) -> None:
-    """Rigid translations as null space and near null space of `matrix`. Collective."""
+def attach_translations(matrix: PETSc.Mat, d: int, clamped_n: NDArray[np.bool_] | None = None) -> None:
+    """Rigid translations as null space and near null space of `matrix`; of the free sites near it alone. Collective."""
     vectors = []
     for c in range(d):
         v = matrix.createVecLeft()
-        v.getArray().reshape(-1, d)[:, c] = 1.0
+        v.getArray().reshape(-1, d)[:, c] = 1.0 if clamped_n is None else ~clamped_n
         v.normalize()
         vectors.append(v)
     space = PETSc.NullSpace().create(vectors=vectors, comm=matrix.comm)
-    matrix.setNullSpace(space)
+    if clamped_n is None:
+        matrix.setNullSpace(space)
     matrix.setNearNullSpace(space)

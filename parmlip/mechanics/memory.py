@@ -7,6 +7,7 @@ from math import pi
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from mpi4py import MPI
 
 from parmlip.crystal.supercell import Supercell
@@ -24,7 +25,10 @@ _VECTORS_PER_SITE = 30 * 24 + 200
 
 def pairs_per_site(supercell: Supercell, reach: float) -> float:
     """Mean number of neighbours within `reach` (angstrom) at the cell's density."""
-    density = supercell.n_sites / supercell.volume
+    density, grid = supercell.n_sites / supercell.volume, supercell.grid
+    if grid is not None and not all(supercell.periodic[: supercell.dimension]):  # the cell is not full
+        d = supercell.dimension
+        density = grid.lattice.n_basis / abs(np.linalg.det(grid.lattice.cell(grid.lattice_constant)[:d, :d]))
     ball = {1: 2.0 * reach, 2: pi * reach**2, 3: 4.0 / 3.0 * pi * reach**3}[supercell.dimension]
     return density * ball
 

@@ -95,7 +95,8 @@ def relax(
         The latter is always relaxed by L-BFGS, without a preconditioner: force constants by differences would cost as
         many evaluations as the relaxation of a cell that such a law can do.
     u0_nd : ndarray, shape (n_owned, d)
-        Start, angstrom. In a periodic cell its mean displacement is kept: translations cost no energy.
+        Start, angstrom. In a periodic cell its mean displacement is kept: translations cost no energy. Clamped sites
+        stay where it has them.
     settings : Relax
         `method` newton or lbfgs; stops when the largest force component is at most `force_tolerance`, or, with a
         warning, where no step lowers it further and it is rounding: large coefficients that cancel have that.
@@ -199,7 +200,7 @@ def bulk_green(energy: Energy) -> BulkGreen | None:
         logger.info("no perfect grid is known for this configuration: algebraic multigrid instead of Green's function")
         return None
     try:
-        return BulkGreen(energy.law, energy.supercell, energy.sites)
+        return BulkGreen(energy.law, energy.supercell, energy.sites, energy.clamped_n)
     except UnstableLattice as unstable:
         logger.warning("%s: algebraic multigrid instead of its Green's function", unstable)
         return None

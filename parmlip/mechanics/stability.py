@@ -62,7 +62,7 @@ def stability(
         return found.residual_lowest <= tolerance * found.scale
 
     with Product(energy, u_nd) as product:
-        found = ritz_values(product, green, done, sites, d, max_steps=max_steps, seed=seed)
+        found = ritz_values(product, green, done, sites, d, max_steps=max_steps, seed=seed, clamped_n=energy.clamped_n)
     values, residual, steps = found.values, found.residual_lowest, len(found.values)
     if not done(found):
         logger.warning(

@@ -51,7 +51,7 @@ def test_the_free_sites_are_those_within_the_radius_and_the_rim_is_around_them()
 def test_around_the_core_the_predictor_has_the_burgers_vector_and_no_sites_overlap(given):
     made = disc(25.0, **given)
     u_ac = made.predictor(stiffness())
-    x_ac = made.supercell.positions_ac
+    x_ac = made.supercell.positions_ac - made.centre_c
     pairs = find_pairs(made.supercell.cell_cc, made.supercell.periodic, x_ac + u_ac, 0.7 * np.sqrt(0.75) * A)
     far_p = made.distances()[np.repeat(np.arange(len(x_ac)), np.diff(pairs.first_n))] > 6.0
     assert not far_p.any()
@@ -90,6 +90,7 @@ def test_near_the_core_discs_of_two_sizes_agree_the_better_the_larger_they_are()
         ({"radius": 4.0}, "must be at least"),
         ({"radius": 12.0, "rim": 0.0}, "rim = 0: must be greater"),
         ({"radius": 12.0, "core": (0.0, 0.0)}, "is on a column"),
+        ({"radius": 12.0, **EDGE, "core": (0.25, 0.5)}, "glide plane holds sites"),
         ({"radius": 12.0, "burgers": (0.3, 0.3, 0.3)}, "is not a lattice vector"),
         ({"radius": 12.0, "burgers": (1.0, 0.0, 0.0)}, "must lie in plane"),
     ],
