@@ -12,9 +12,11 @@ from mpi4py import MPI
 
 from parmlip import construct
 from parmlip.config import Study
+from parmlip.construct_warnings import charge_warning
 from parmlip.errors import ConfigError
+from parmlip.evaluate_overlaps import warn_of_overlaps
 from parmlip.fit.total_derivatives import asked_at_once, hessian_by_differences, symmetric
-from parmlip.fit.total_labels import Answers, Structure, ask, group_size
+from parmlip.io.answers import Answers, Structure, ask, group_size
 from parmlip.io.atoms import labelled
 from parmlip.io.hessians import BlockRows, write_hessians
 from parmlip.io.reference_cache import CachedLaw
@@ -42,6 +44,10 @@ def evaluate_total(study: Study, structures: Sequence[Any], *, comm: MPI.Comm, k
         The law fails for a structure; the message names it and the rank.
     """
     law, size = _law(study, comm)
+    warn_of_overlaps(structures, comm=comm)
+    line = charge_warning(study)
+    if line is not None:
+        logger.warning("%s", line)
     answers = ask(law if keep else law.law, _given(structures), comm=comm, what="structures", ranks_per_group=size)
     found = zip(structures, answers.results, strict=True)
     return [labelled(atoms, r.energy, r.forces_ac, r.virial_cc, r.site_energies_a) for atoms, r in found], answers

@@ -20,8 +20,8 @@ from parmlip.fit.lattice_design import lattice_factors, lattice_values
 from parmlip.fit.lattice_observations import lattice_observations
 from parmlip.fit.observations import Probes
 from parmlip.fit.patches import Crystal
-from parmlip.fit.total_labels import group_size
 from parmlip.fit.total_lattice import periodic_observations, total_lattice_labels
+from parmlip.io.answers import group_size
 from parmlip.io.hdf5 import Field
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.io.results import Results

@@ -16,7 +16,8 @@ from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.supercell import Supercell
 from parmlip.fit.dataset import Dataset, labelled
 from parmlip.fit.observations import Configuration
-from parmlip.fit.total_labels import group_size, labelled_by_total
+from parmlip.fit.total_labels import labelled_by_total
+from parmlip.io.answers import group_size
 from parmlip.io.hdf5 import Field
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.mechanics.energy import Energy

@@ -18,7 +18,7 @@ from ase.calculators.emt import EMT
 from parmlip.config import load, loads
 from parmlip.errors import ConfigError
 from parmlip.evaluate_total import evaluate_total
-from parmlip.fit.total_labels import ask
+from parmlip.io.answers import ask
 from parmlip.io.hdf5 import scalars
 from parmlip.pipeline import check_same
 from parmlip.potentials.external import ase_law

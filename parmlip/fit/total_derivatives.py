@@ -17,7 +17,7 @@ from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.neighbours import pair_vectors
 from parmlip.crystal.supercell import Supercell, build_supercell
 from parmlip.errors import DataError
-from parmlip.fit.total_labels import Structure
+from parmlip.io.answers import Structure
 from parmlip.potentials.tight_binding import NRLTightBinding
 from parmlip.potentials.tight_binding_response import Difference, differentiate, force_curvature, respond
 from parmlip.potentials.total import Evaluated

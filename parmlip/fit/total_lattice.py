@@ -22,7 +22,7 @@ from parmlip.fit.total_derivatives import (
     PerfectCell,
     asked_at_once,
 )
-from parmlip.fit.total_labels import Structure, ask
+from parmlip.io.answers import Structure, ask
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.parallel.farm import farm
 from parmlip.potentials.tight_binding_response import Difference, response_law
