@@ -46,7 +46,7 @@ Runs the stages of an input file. Verbs:
 
 options:
   --check                 check the input, estimate memory and work, and stop
-  --set TABLE.KEY=VALUE   change one key of the input (value as in TOML)
+  --set TABLE.KEY=VALUE   change one key of the input (value as in TOML), or with { key = value } a whole table
   --overwrite             replace an existing result file
   --resume                go on with an interrupted run after its last complete stage
   --version, --help       parmlip VERB --help tells about a verb

@@ -306,8 +306,8 @@ def _read_training(blocks: Any) -> tuple[Training, ...]:
 def _parse_override(text: str) -> tuple[str, Any]:
     dotted, sign, value = text.partition("=")
     dotted, value = dotted.strip().replace('"', ""), value.strip()  # sweep."surrogate.total_degree" as in the file
-    if not sign or not dotted or not value or ("." not in dotted and value != "{}"):
-        raise ConfigError(f"--set {text}: must be table.key=value, or table={{}} to empty a table")
+    if not sign or not dotted or not value or ("." not in dotted and value[0] not in "{["):
+        raise ConfigError(f"--set {text}: must be table.key=value, or table={{ key = value }} for a whole table")
     try:
         parsed = tomllib.loads(f"value = {value}")
     except tomllib.TOMLDecodeError:
@@ -322,11 +322,11 @@ def _parse_override(text: str) -> tuple[str, Any]:
 def _assign(values: dict[str, Any], dotted: str, value: Any) -> None:
     """Set a dotted key in plain tables; a key below a list of tables is set in each of them."""
     head, *rest = dotted.split(".")
+    if not rest and isinstance(value, (dict, list)):  # the whole table, or every [[training]]
+        values[head] = copy.deepcopy(value)
+        return
     if head not in values:
         values[head] = {}
-    if not rest and value == {}:
-        values[head] = {}
-        return
     if head == "sweep":  # its own keys are dotted
         values[head][".".join(rest)] = value
         return

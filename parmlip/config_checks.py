@@ -42,6 +42,8 @@ _SYMBOLS: Final = frozenset(
 )
 # Cubic lattices whose every site is a centre of inversion: sites do not move against each other under strain.
 _INVERSION: Final = ("bcc", "fcc", "sc", "b2")
+# Rounded coordinates of defects may lie this far before the cell's first site, in cell vectors.
+_ROUNDED: Final = 2e-3
 # Keys of each kind of defect: required, allowed.
 _DEFECT_KEYS: Final[Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     "vacancy": (("at",), ()),
@@ -69,6 +71,8 @@ def check_tables(tables: Mapping[str, Any]) -> None:
                     raise ConfigError(f'{where} shape = "orthorhombic": is for [crystal] lattice = "triangular"')
                 for i, defect in enumerate(table.defects):
                     _check_defect(f"{where} defects[{i}]", defect, crystal)
+                    if crystal.lattice is not None:
+                        check_within(f"{where} defects[{i}]", defect, table.cell[: crystal.dimensions])
                 if table.dislocations is not None:
                     check_dislocations(where, table.dislocations, table, crystal)
     if reference is not None:
@@ -377,4 +381,22 @@ def _check_species(tables: Mapping[str, Any], crystal: Crystal, reference: Refer
             raise ConfigError(
                 f"{where}: {symbol} has no parameters in [reference] parameters = {show(reference.parameters)} "
                 f"(it has {', '.join(known)})"
+            )
+
+
+def check_within(where: str, defect: Defect, cell: tuple[int, ...], periodic: tuple[bool, ...] = (True,) * 3) -> None:
+    """Raise `ConfigError` for a defect beyond its cell: the image that it would be there is seldom what was meant.
+
+    `cell` counts the cells whose vectors are the units of the defect's coordinates.
+    """
+    for name in ("at", "position"):
+        given = getattr(defect, name)
+        if given is None:
+            continue
+        outside = [wraps and not -_ROUNDED <= x < n for x, n, wraps in zip(given, cell, periodic, strict=False)]
+        if any(outside):
+            image = [float(f"{x % n:.6g}") if out else x for x, n, out in zip(given, cell, outside, strict=False)]
+            raise ConfigError(
+                f"{where} {name} = {show(given)}: is beyond the cell = {show(cell)}, where coordinates go from 0 to "
+                f"below these numbers (its periodic image there is {show(image)})"
             )

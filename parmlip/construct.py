@@ -9,6 +9,7 @@ import numpy as np
 
 from parmlip.config import Crystal, Simulation, Study, Surrogate, Training
 from parmlip.config import Defect as DefectInput
+from parmlip.config_checks import check_within
 from parmlip.config_schema import show
 from parmlip.config_tables import KEYS_OF_KIND
 from parmlip.construct_dislocations import dislocated, oriented_lattice
@@ -136,6 +137,9 @@ def supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, flo
         d = study.crystal.dimensions
         periodic = tuple(bool(p) for p in atoms.pbc)
         cell = supercell_from_arrays(atoms.cell.array, periodic, atoms.positions, atoms.get_chemical_symbols(), d)
+        where = "[simulation]" if isinstance(table, Simulation) else "[[training]]"
+        for i, defect in enumerate(table.defects):
+            check_within(f"{where} defects[{i}]", defect, table.repeats, periodic)
         return apply_defects_to_structure(cell, _defects(table.defects, study.crystal), table.repeats)
     with_cores = dislocated(study, table, of)
     if with_cores is not None:

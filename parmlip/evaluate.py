@@ -15,6 +15,7 @@ from parmlip.config import Study
 from parmlip.construct_controlled import lattice_law
 from parmlip.crystal.supercell import supercell_from_arrays
 from parmlip.errors import ConfigError
+from parmlip.evaluate_overlaps import warn_of_overlaps
 from parmlip.evaluate_total import evaluate_total, write_hessians_of_total
 from parmlip.io.atoms import labelled
 from parmlip.io.fitted import of_entropy
@@ -53,6 +54,7 @@ def evaluate(
         if hessian_path is not None:
             write_hessians_of_total(study, structures, hessian_path, comm=comm)
         return found
+    warn_of_overlaps(structures, comm=comm)
     controlled = results is not None and study.surrogate.kind == "taylor"
     if controlled and study.surrogate.states != "lattice":
         raise ConfigError(

@@ -24,6 +24,7 @@ from parmlip.io.results import Results
 from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table
+from parmlip.pipeline_header import commit, header
 from parmlip.pipeline_output import bring_back, check_place, is_begun, let_go, published_text, refuse_nan, set_aside
 from parmlip.pipeline_stages import STAGES, Stage
 from parmlip.pipeline_work import Turn, side_by_side, work_through
@@ -315,34 +316,6 @@ def _write(output: Path, task: Task, fields: Mapping[str, Field], seconds: float
         refuse_nan(str(task), name, field)
     swept = task.point.values if task.point else None
     ResultFile(output).write_stage(task.name, fields, seconds=seconds, point=task.index, swept=swept)
-
-
-def header(study: Study, comm: MPI.Comm) -> list[str]:
-    """The first lines of a run: version, commit, ranks and hosts, input, resolved configuration.
-
-    Collective on ``comm``.
-    """
-    hosts = comm.allgather(MPI.Get_processor_name())
-    counts = ", ".join(f"{hosts.count(host)} on {host}" for host in dict.fromkeys(hosts))
-    at = f" ({commit()[:12]})" if commit() else ""
-    lines = [f"parmlip {parmlip.__version__}{at}, {comm.size} rank{'s' if comm.size > 1 else ''}: {counts}"]
-    return [*lines, f"input {study.source}", *("    " + line if line else "" for line in study.as_toml().splitlines())]
-
-
-def commit() -> str:
-    """The git commit of the package's work tree, empty when it is not in one."""
-    git = Path(__file__).resolve().parent.parent / ".git"
-    try:
-        head = (git / "HEAD").read_text().strip()
-        if not head.startswith("ref: "):
-            return head
-        name = head.removeprefix("ref: ")
-        if (git / name).is_file():
-            return (git / name).read_text().strip()
-        packed = (line.split() for line in (git / "packed-refs").read_text().splitlines())
-        return next((line[0] for line in packed if line[1:] == [name]), "")
-    except OSError:
-        return ""
 
 
 def check(study: Study, comm: MPI.Comm, stages: Mapping[str, Stage] = STAGES) -> list[str]:

@@ -156,6 +156,13 @@ BAD_VALUES = [
     ('sweep."fit.tolerance, training.cell"=[[1e-6, [3]]]', "tolerance, training.cell: training.cell is swept twice"),
     ('sweep."fit.tolerance, fit.tolerance"=[[1e-6, 1]]', "fit.tolerance is swept twice"),
     ('sweep."fit.tolerance, run.seed"=[[1e-6, 1]]', "[sweep] fit.tolerance, run.seed: no table to sweep"),
+    (
+        "simulation.cell=[4, 4, 4]",
+        "[simulation] defects[1] at = [4.0, 4.0, 4.0]: is beyond the cell = [4, 4, 4], ",
+    ),
+    ("simulation.defects.0.at=[-1, 9.5, 3]", "(its periodic image there is [7.0, 1.5, 3.0])"),
+    ("simulation.defects.2.position=[0, 8, 0]", "defects[2] position = [0.0, 8.0, 0.0]: is beyond the cell = [8, 8"),
+    ("training.0.defects.0.at=[3.5, 0.5, 0.5]", "[[training]] 1 defects[0] at = [3.5, 0.5, 0.5]: is beyond the cell"),
     ("relax", "--set relax: must be table.key=value"),
     ("relax=3", "--set relax=3: must be table.key=value"),
     ("relax.method=", "--set relax.method=: must be table.key=value"),
@@ -236,6 +243,19 @@ def test_an_override_changes_one_key():
     assert [t.samples for t in study.training] == [7, 100]
     assert study.with_value("surrogate.total_degree", 10).surrogate.total_degree == 10
     assert loads(INPUT).surrogate.total_degree == 8
+
+
+def test_an_override_replaces_a_whole_table():
+    study = loads(INPUT, ["simulation={cell=[4, 4, 4]}", 'training=[{cell=[2, 2, 2]}, {cell=[3, 3, 3], name="b"}]'])
+    assert (study.simulation.cell, study.simulation.defects) == ((4, 4, 4), ())
+    trained = loads(study.as_toml(), ["sweep={}"]).training
+    assert [(t.cell, t.samples) for t in trained] == [((2, 2, 2), 100), ((3, 3, 3), 100)]
+    line = '{ kind="dipole", line=[1,1,1], plane=[-1,1,0], burgers=[0.5,0.5,0.5], core="easy" }'
+    study = loads(INPUT, ["simulation.defects=[]", f"simulation.dislocations={line}", "fit.weights={force=2.0}"])
+    assert study.simulation.dislocations.kind == "dipole"
+    assert study.fit.weights.force == 2.0
+    assert study.fit.weights.virial == loads(INPUT).fit.weights.virial
+    assert loads(INPUT, ['sweep={"fit.tolerance"=[1e-4, 1e-6]}']).swept_keys == ("fit.tolerance",)
 
 
 def test_a_sweep_is_the_product_of_its_lists_and_each_point_a_study():

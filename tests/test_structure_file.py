@@ -139,13 +139,14 @@ def cell_of(folder, text):
     ("defect", "error", "message"),
     [
         ('{ kind = "vacancy", at = [0.25, 0, 0] }', ConfigError, "defect 1: [0.25, 0.0, 0.0] is not a site of the"),
-        (VACANCY.replace("0.25", "0.5") + ", " + VACANCY.replace("0.25", "3.5"), ConfigError, "2 are on the same site"),
+        (VACANCY.replace("0.25", "0.5") + ", " + VACANCY.replace("0.25", "0.5"), ConfigError, "2 are on the same site"),
+        (VACANCY.replace("0.25", "3.5"), ConfigError, "is beyond the cell = [3, 3, 3]"),
         ('{ kind = "interstitial", position = [0.02, 0, 0], species = "Cu" }', GeometryError, "apart"),
         ('{ kind = "interstitial", site = "octahedral", species = "Cu" }', ConfigError, "is of a named lattice"),
         ('{ kind = "interstitial", position = [0.5, 0, 0] }', ConfigError, "missing key 'species'"),
         ('{ kind = "substitution", at = [0, 0, 0], species = "Fe" }', ConfigError, "no parameters for species 'Fe'"),
     ],
-    ids=["off-site", "twice", "collision", "named", "species", "unknown"],
+    ids=["off-site", "twice", "beyond", "collision", "named", "species", "unknown"],
 )  # fmt: skip
 def test_defects_that_mean_nothing_in_a_file_are_one_line(compound, defect, error, message):
     with pytest.raises(error, match=re.escape(message)) as raised:
