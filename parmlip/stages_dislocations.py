@@ -9,10 +9,11 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from parmlip.analysis.dislocation_cores import CoreState, core_state
-from parmlip.analysis.errors import core_and_far
+from parmlip.analysis.errors import core_and_far, errors_beyond
 from parmlip.config import Simulation, Study, Training
 from parmlip.construct_controlled import domain_length
 from parmlip.construct_dislocations import dislocated, given_stiffness
+from parmlip.crystal.defects import nearest_distance
 from parmlip.crystal.dislocations import DislocatedCell
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.neighbours import Pairs
@@ -157,6 +158,9 @@ def compared_cores(
         radius = 0.5 * min(domain_length(study, table, of) for table in study.training)
     distance_a = made.distances()
     core, far = core_and_far(pairs, difference_ad, distance_a <= radius, comm=comm)
+    spacing = nearest_distance(of[0]) * of[1]
+    radii = spacing * np.arange(max(int(0.5 * made.separation / spacing), 1) + 1)
+    beyond = errors_beyond(pairs, difference_ad, distance_a, radii, comm=comm)
     same = bool((shift_n < _SAME_CORE * size).all() and not flipped.any())
     if not same:
         logger.warning("cores moved by up to %.3f A, %d changed polarity", shift_n.max(), np.count_nonzero(flipped))
@@ -169,4 +173,6 @@ def compared_cores(
         "core_radius": Field(radius, "A"),
         "geometry_error_core": Field(core, "A", "of the sites within it of a core"),
         "geometry_error_far": Field(far, "A", "of all others"),
+        "beyond_radius": Field(radii, "A", "from all cores: nearest distances"),
+        "geometry_error_beyond": Field(beyond, "A", "of the sites farther than beyond_radius from all cores"),
     }

@@ -86,6 +86,20 @@ def core_and_far(
     return sqrt(squares[0]), sqrt(squares[1])
 
 
+def errors_beyond(
+    pairs: Pairs, difference_ad: RealArray, distance_a: RealArray, radii: RealArray, *, comm: MPI.Comm
+) -> RealArray:
+    """||D(u_ref - u_sur)|| of the sites farther than each of the radii from all defects, (n_radii,), angstrom.
+
+    Collective on ``comm``. `pairs` are the nearest neighbours of this rank's share of sites; the difference
+    (n_sites, d) and the distances (n_sites,) are those of all sites.
+    """
+    square_n, distance_n = stencil_squares(pairs, difference_ad), distance_a[pairs.centre_n]
+    squares = np.array([square_n[distance_n > radius].sum() for radius in radii])
+    comm.Allreduce(MPI.IN_PLACE, squares, op=MPI.SUM)
+    return np.sqrt(squares)
+
+
 def formation_energy(energy: float, counts: Mapping[str, int], chemical_potentials: Mapping[str, float]) -> float:
     """E_f = E - sum_s N_s mu_s, eV; for an element mu is the energy per site of the perfect crystal of the same law.
 

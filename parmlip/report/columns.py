@@ -26,6 +26,8 @@ COLUMNS: Final = (
     ("eps^FC_hom", "match.force_constants_hom_error", "{:.2e}"),
     ("geometry error", "compare.geometry_error", "{:.3e}"),
     ("+-", "relax_surrogate.geometry_std", "{:.1e}"),
+    ("far error", "compare.geometry_error_far", "{:.3e}"),
+    ("core shift", "compare.max_core_shift", "{:.3e}"),
     ("energy error", "compare.energy_error", "{:.3e}"),
     ("E_f error", "compare.formation_energy_error", "{:.3e}"),
     ("+- E_f", "relax_surrogate.formation_energy_std", "{:.1e}"),
@@ -57,6 +59,8 @@ UNITS: Final = {
     "eps^FC": "eV/A^2",
     "eps^FC_hom": "eV/A^2",
     "geometry error": "A",
+    "far error": "A",
+    "core shift": "A",
     "energy error": "eV",
     "E_f error": "eV",
     "+- E_f": "eV",
@@ -70,6 +74,8 @@ UNITS: Final = {
 }
 # Told only where they differ from point to point.
 IF_SWEPT: Final = ("L", "L_D")
+# Told only of dislocations.
+OF_LINES: Final = ("far error", "core shift")
 
 
 def column_of(key: str) -> tuple[str, str, str]:

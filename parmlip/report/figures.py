@@ -15,6 +15,8 @@ from parmlip.report.attempt_figure import attempt_panel, read_attempts
 from parmlip.report.bounds import read_bounds
 from parmlip.report.bounds_figure import bounds_panel
 from parmlip.report.columns import in_words
+from parmlip.report.dislocation_figure import dislocation_panels, shown_quantities
+from parmlip.report.dislocations import read_line_series
 from parmlip.report.domain_figure import domain_panels
 from parmlip.report.domains import read_series
 from parmlip.report.entropy_figure import learning_panels, parity_panels, read_entropy_fits
@@ -53,7 +55,8 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     """Draw all figures that the results allow; the files that were written.
 
     `<stem>_errors`: of a sweep, errors against force RMSE with fitted slopes and the theory's; where training cells of
-    several sizes L were swept, a slope for each of them. `<stem>_domain`: then also errors against L.
+    several sizes L were swept, a slope for each of them. `<stem>_domain`: then also errors against L. With dislocations
+    a series for every loss ([fit] elasticity), and panels for far-field errors and shifts of the cores.
     `<stem>_separation`: of a sweep over cells with dislocations, errors against the separation of the cores.
     `<stem>_bounds`: where matching conditions were measured, the geometry error against the theorem's bound.
     `<stem>_entropy`: of surrogates of the entropy, predictions against labels, or learning curves of a sweep.
@@ -81,14 +84,23 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     written: list[Path] = []
     with mpl.rc_context(STYLE):
         sweep = read_sweep(path)
-        series = read_series(path)
+        lines = read_line_series(path)
+        series = read_series(path) if not lines else []
+        for against in ("L", "RMSE"):
+            of_lines = [one for one in lines if one.against == against]
+            if of_lines:
+                quantities = shown_quantities(of_lines)
+                height = 5.0 + 0.22 * (len(of_lines) + 3)
+                figure, panels = _panels(len(quantities), 5.6, height, rows=(len(quantities) + 1) // 2)
+                dislocation_panels(panels, of_lines, quantities)
+                written += _save(figure, directory, f"{Path(path).stem}_{DOMAIN_FIGURES[against]}", formats)
         for against in ("L", "RMSE"):
             chosen = [one for one in series if one.against == against]
             if chosen:
                 figure, (left, right) = _panels(2, 5.6, 5.4 + 0.22 * len(chosen))
                 domain_panels(left, right, chosen)
                 written += _save(figure, directory, f"{Path(path).stem}_{DOMAIN_FIGURES[against]}", formats)
-        if sweep is not None and not series:
+        if sweep is not None and not series and not lines:
             written += _save(_errors_figure(sweep), directory, f"{Path(path).stem}_errors", formats)
         separations = read_separations(path)
         if separations:
@@ -143,13 +155,18 @@ def _save(figure: Figure, directory: Path, stem: str, formats: Sequence[str]) ->
     return paths
 
 
-def _panels(n: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
+def _panels(n: int, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of n panels in some rows of that height."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width * n, height), layout="constrained")
+    columns = -(-n // rows)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(np.ravel(figure.subplots(1, n)))
+    panels = list(np.ravel(figure.subplots(rows, columns)))
+    for empty in panels[n:]:
+        empty.set_axis_off()
+    return figure, panels[:n]
 
 
 def _errors_figure(sweep: Sweep) -> Figure:

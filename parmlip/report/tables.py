@@ -10,7 +10,8 @@ import numpy as np
 
 from parmlip.io.hdf5 import ResultFile, scalar_fields, scalars
 from parmlip.report.bounds import bound_lines
-from parmlip.report.columns import COLUMNS, IF_SWEPT, column_of, in_words, matching_keys
+from parmlip.report.columns import COLUMNS, IF_SWEPT, OF_LINES, column_of, in_words, matching_keys
+from parmlip.report.dislocations import line_slopes, read_line_series
 from parmlip.report.domains import read_series, slope_lines
 from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.entropy_table import formation_lines
@@ -44,13 +45,19 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
         found = [values.get(key_at(values, i, key)) for i in range(len(points))]
         if all(value is None for value in found) or (heading in IF_SWEPT and len(set(found)) == 1):
             continue
+        if heading in OF_LINES and not any(key.endswith("build.core_separation") for key in values):
+            continue
         rows[0].append(heading)
         rows[1].append(unit)
         for row, value in zip(rows[2:], found, strict=True):
             row.append("-" if value is None else _yes(form.format(value)))
     lines = aligned(rows)
-    series = read_series(path)  # with training cells of several sizes one slope over all points would mean nothing
-    lines += slope_lines(series) if series else _slope_lines(read_sweep(path))
+    of_lines = read_line_series(path)
+    if of_lines:
+        lines += line_slopes(of_lines)
+    else:
+        series = read_series(path)  # with training cells of several sizes one slope over all points would mean nothing
+        lines += slope_lines(series) if series else _slope_lines(read_sweep(path))
     lines += separation_lines(read_separations(path))
     lines += bound_lines(path)
     if meta.get("published"):

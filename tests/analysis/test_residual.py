@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from mpi4py import MPI
 
-from parmlip.analysis.errors import compare_geometry, core_and_far
+from parmlip.analysis.errors import compare_geometry, core_and_far, errors_beyond
 from parmlip.analysis.residual import residual
 from parmlip.config import Relax
 from parmlip.crystal.defects import Vacancy, apply_defects
@@ -113,3 +113,16 @@ def test_the_squares_of_core_and_far_field_add_up(comm):
     assert 0.0 < near < far
     assert core_and_far(pairs, u, ~core, comm=comm) == pytest.approx((far, near))
     assert core_and_far(pairs, u, core | ~core, comm=comm) == pytest.approx((whole, 0.0))
+
+
+@pytest.mark.mpi
+def test_errors_beyond_a_radius_fall_from_the_whole_and_are_those_of_the_far_field(comm):
+    cell = build_supercell(LATTICES["triangular"], 2.7, (8, 8, 1), ("W",))
+    rng = np.random.default_rng(0)
+    u, distance = rng.standard_normal((cell.n_sites, 2)), rng.uniform(0.1, 10.0, cell.n_sites)
+    pairs = nearest_neighbours(cell, "voronoi", np.arange(comm.rank, cell.n_sites, comm.size))
+    beyond = errors_beyond(pairs, u, distance, np.array([0.0, 3.0, 6.0, 11.0]), comm=comm)
+    assert beyond[0] == pytest.approx(compare_geometry(pairs, u, 0.0 * u, 10.0, comm=comm).error, rel=1e-12)
+    assert (np.diff(beyond) < 0.0).all()
+    assert beyond[2] == pytest.approx(core_and_far(pairs, u, distance <= 6.0, comm=comm)[1], rel=1e-12)
+    assert beyond[3] == 0.0

@@ -1,0 +1,204 @@
+"""Errors of dislocated cells over a sweep: a series for each loss and training domain, against the RMSE and L."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.analysis.errors import Slope
+from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.report.columns import in_words, swept_value
+from parmlip.report.sweep import energies_line, key_at, slope_of
+
+RealArray = NDArray[np.float64]
+
+# What the compare stage gives, and plain names. Total errors are ruled by the soft glide of the cores; the far field
+# and the shift of the cores tell the two apart.
+QUANTITIES: Final[Mapping[str, str]] = {
+    "geometry_error": "geometry error",
+    "energy_error": "energy error",
+    "geometry_error_far": "far-field error",
+    "max_core_shift": "core shift",
+}
+# The losses of Wang, Patel, Ortner (2023), figures 5, 8, 11, 14.
+LOSSES: Final[Mapping[str, str]] = {"none": "no elasticity", "linear": "CLE", "nonlinear": "CLE + nonlinear"}
+# Theorem 3.1 and table 1: slopes against L by loss; without elasticity errors do not fall.
+AGAINST_L: Final[Mapping[str, Mapping[str, float]]] = {
+    "none": {"geometry_error": 0.0, "geometry_error_far": 0.0, "energy_error": 0.0},
+    "linear": {"geometry_error": -1.0, "geometry_error_far": -1.0, "energy_error": -2.0},
+    "nonlinear": {"geometry_error": -2.0, "geometry_error_far": -2.0, "energy_error": -2.0},
+}
+AGAINST_RMSE: Final[Mapping[str, float]] = {"geometry_error": 1.0, "geometry_error_far": 1.0, "energy_error": 2.0}
+
+_LOSS: Final = "fit.elasticity"
+_ACCURACY: Final = ("surrogate.", "run.seed")  # swept keys along the RMSE: what makes one fit better than another
+_SAMPLES: Final = (".samples", ".rattle")
+
+
+@dataclass(frozen=True)
+class LineSeries:
+    """Points of a sweep with one loss, in ascending order of the force RMSE or of L."""
+
+    label: str  # what its points have in common
+    loss: str  # none, linear, nonlinear
+    group: str  # label without the loss: what colours or markers tell
+    against: str  # "RMSE" or "L"
+    x: RealArray  # (n,) force RMSE, eV / angstrom, or L in nearest-neighbour distances
+    errors: Mapping[str, RealArray]  # (n,) by quantity, NaN where it is missing
+    rmse_energy: RealArray  # (n,) eV
+    same_basin: NDArray[np.bool_]  # (n,)
+
+    def usable(self, quantity: str) -> NDArray[np.bool_]:
+        """Points that have a logarithm and are in the reference's basin."""
+        error = self.errors[quantity]
+        return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0) & np.isfinite(self.x) & (self.x > 0.0))
+
+    def slope(self, quantity: str) -> Slope | None:
+        """Fitted slope of log(error) against log(x); None where it would say nothing (`slope_of`)."""
+        use = self.usable(quantity)
+        return slope_of(self.x[use], self.errors[quantity][use])
+
+    def theory(self, quantity: str) -> float | None:
+        """The slope that the theory has for this loss; None where it has none."""
+        return (AGAINST_RMSE if self.against == "RMSE" else AGAINST_L[self.loss]).get(quantity)
+
+
+def read_line_series(path: Path) -> list[LineSeries]:
+    """Series against the force RMSE and, where training cells of several sizes were swept, against L.
+
+    Along the RMSE vary keys of [surrogate], numbers of samples and seeds; along L the training cell and what goes with
+    it. All other swept keys, among them the loss (fit.elasticity), make series of their own. Far-field errors are those
+    beyond one radius for all points. None without dislocations or a sweep, or of expansions that were not fitted.
+    """
+    values, points = scalars(path), ResultFile(path).points()
+    done = [i for i in range(len(points)) if f"sweep.{i}.compare.geometry_error" in values]
+    simulation = _config(path).get("simulation", {})
+    if len(done) < 2 or not simulation.get("dislocations"):
+        return []
+    rmse = {i: _rmse(values, i, "force") for i in done}
+    if not np.isfinite(list(rmse.values())).all():
+        return []
+    size = {i: round(float(values.get(key_at(values, i, "train.domain_size"), np.nan)), 9) for i in done}
+    several = len(set(size.values())) > 1
+    keys = list(dict.fromkeys(key for point in points for key in point))
+    cells = [key for key in keys if _of_cell(key)]
+    accuracy = [key for key in keys if _of_accuracy(key)]
+    others = [key for key in keys if key not in cells and key not in accuracy and key != _LOSS]
+    default = str(_config(path).get("fit", {}).get("elasticity", "none"))
+    loss = {i: str(points[i].get(_LOSS, default)) for i in done}
+    swept_loss = _LOSS in keys
+    errors = _beyond_one_radius(path, values, {i: _errors(values, i) for i in done})
+    found: list[LineSeries] = []
+    for against, x, own in (("RMSE", rmse, others), ("L", size, [*others, *accuracy])):
+        if against == "L" and not several:
+            continue
+        group = {}
+        for i in done:
+            parts = [_told(points[i], key) for key in own]
+            group[i] = ", ".join(filter(None, [f"L = {size[i]:.4g}" if against == "RMSE" and several else "", *parts]))
+        series = _series(values, errors, x, group, loss, against, swept_loss=swept_loss)
+        if against == "L" or any(len(np.unique(one.x)) > 2 for one in series) or not several:
+            found += [one for one in series if len(one.x) > 1]
+    return found
+
+
+def line_slopes(series: Sequence[LineSeries]) -> list[str]:
+    """Lines of text: the fitted slope of every series and quantity with its interval and the theory's slope."""
+    lines = []
+    for one in series:
+        for quantity, name in QUANTITIES.items():
+            slope = one.slope(quantity)
+            if slope is None:
+                continue
+            low, high = slope.interval()
+            theory = one.theory(quantity)
+            base = "L" if one.against == "L" else "(force RMSE)"
+            lines.append(
+                f"{one.label + ': ' if one.label else ''}{name} ~ {base}^{slope.slope:.2f} over {slope.n} points, "
+                f"95 % interval {low:.2f} to {high:.2f}" + ("" if theory is None else f"; theory {theory:g}")
+            )
+            if one.against == "RMSE" and quantity == "energy_error":
+                lines += filter(None, [energies_line(one.x, one.rmse_energy, slope)])
+    left_out = {one.against: 0 for one in series}
+    for one in series:
+        left_out[one.against] += int(np.count_nonzero(~one.same_basin))
+    others = max(left_out.values(), default=0)
+    if others:
+        lines.append(f"{others} point{'s' if others > 1 else ''} in another basin, not in the fits")
+    return lines
+
+
+def _series(
+    values: Mapping[str, Any], errors: Mapping[int, Mapping[str, float]], x: Mapping[int, float],
+    group: Mapping[int, str], loss: Mapping[int, str], against: str, *, swept_loss: bool,
+) -> list[LineSeries]:  # fmt: skip
+    found = []
+    for name, kind in dict.fromkeys((group[i], loss[i]) for i in errors):
+        mine = sorted((i for i in errors if (group[i], loss[i]) == (name, kind)), key=lambda i: x[i])
+        of_mine = {q: np.array([errors[i][q] for i in mine]) for q in QUANTITIES}
+        label = ", ".join(filter(None, [name, LOSSES[kind] if swept_loss else ""]))
+        same = np.array([bool(values.get(f"sweep.{i}.compare.same_basin", True)) for i in mine])
+        energy = np.array([_rmse(values, i, "energy") for i in mine])
+        at = np.array([x[i] for i in mine])
+        found.append(LineSeries(label, kind, name, against, at, of_mine, energy, same))
+    return found
+
+
+def _errors(values: Mapping[str, Any], i: int) -> dict[str, float]:
+    """Errors of a point; of energies the formation energy's where there is one, which no start enters."""
+    found = {q: float(values.get(f"sweep.{i}.compare.{q}", np.nan)) for q in QUANTITIES}
+    formation = f"sweep.{i}.compare.formation_energy_error"
+    return {**found, "energy_error": float(values.get(formation, found["energy_error"]))}
+
+
+def _beyond_one_radius(
+    path: Path, values: Mapping[str, Any], errors: Mapping[int, Mapping[str, float]]
+) -> dict[int, dict[str, float]]:
+    """The far-field error of every point beyond the largest of their core radii: that of a point is its L / 2."""
+    radii = [float(values.get(f"sweep.{i}.compare.core_radius", np.nan)) for i in errors]
+    found = {i: dict(row) for i, row in errors.items()}
+    file = ResultFile(path)
+    if len(set(np.round(radii, 6))) < 2 or not np.isfinite(radii).all():
+        return found
+    for i, row in found.items():
+        if "geometry_error_beyond" not in file.names("compare", i):
+            return {i: {**row, "geometry_error_far": np.nan} for i, row in found.items()}
+        radius_k = np.asarray(file.read("compare", "beyond_radius", i))
+        k = min(int(np.searchsorted(radius_k, max(radii) - 1e-6)), len(radius_k) - 1)
+        row["geometry_error_far"] = float(np.asarray(file.read("compare", "geometry_error_beyond", i))[k])
+    return found
+
+
+def _rmse(values: Mapping[str, Any], i: int, what: str) -> float:
+    test, train = (key_at(values, i, f"train.{of}rmse_{what}") for of in ("test_", ""))
+    return float(values.get(test, values.get(train, np.nan)))
+
+
+def _of_cell(key: str) -> bool:
+    return key.startswith("training.") and key.endswith(".cell")
+
+
+def _of_accuracy(key: str) -> bool:
+    return key.startswith(_ACCURACY) or (key.startswith("training.") and key.endswith(_SAMPLES))
+
+
+def _config(path: Path) -> dict[str, Any]:
+    """The resolved input; empty where a file has none."""
+    return tomllib.loads(str(ResultFile(path).meta().get("config", "")))
+
+
+def _told(point: Mapping[str, Any], key: str) -> str:
+    """The last part of a swept key with its value."""
+    if key not in point:
+        return ""
+    name = key.rpartition(".")[2].replace("_", " ")
+    value = swept_value(point[key])
+    if isinstance(value, dict):
+        return f"{name} " + ", ".join(f"{k} {v}" for k, v in value.items())
+    return f"{name} {in_words(point[key])}"
