@@ -141,7 +141,8 @@ def check_sizes(regions: Regions, mm_radius: float, *, needed: float, why: str) 
     if outside.any() or radius + regions.buffer > mm_radius:
         raise ConfigError(
             f"[qmmm] radius = {radius:g}: with the buffer of {regions.buffer:g} A it must end within the free "
-            f"region, [simulation] radius = {mm_radius:g} A about its centre; make radius or buffer smaller, or the domain larger"
+            f"region, [simulation] radius = {mm_radius:g} A about its centre; make radius or buffer "
+            "smaller, or the domain larger"
         )
 
 

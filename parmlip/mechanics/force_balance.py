@@ -1,0 +1,268 @@
+"""Balance of forces that are no gradient: Newton-Krylov, or quasi-Newton where derivatives are not known."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+from petsc4py import PETSc
+
+from parmlip.config import Relax
+from parmlip.errors import ConvergenceError, GeometryError
+from parmlip.mechanics.force_mixing import HybridForces
+from parmlip.mechanics.line_search import dot, largest
+
+logger = logging.getLogger(__name__)
+
+FloatArray = NDArray[np.float64]
+
+_SUFFICIENT: Final = 1e-4  # of the step that is asked of the residual norm
+_TRIALS: Final = 12
+_MEMORY: Final = 10  # differences that the quasi-Newton method keeps
+_FLOOR: Final = 10.0  # forces at rest are within this factor of their measured rounding
+_TWITCH: Final = 1e-13  # angstrom
+_INNER: Final = 300  # iterations of GMRES at most
+_LOOSEST, _TIGHTEST = 0.05, 1e-4  # relative residuals of the inner solves
+_HEADER: Final = "iteration    residual (eV/A)  max force (eV/A)   step (A)  inner  seconds"
+
+
+@dataclass(frozen=True)
+class BalanceIteration:
+    """One line of the history."""
+
+    residual: float  # Euclidean norm of all forces, eV / angstrom
+    max_force: float  # largest component, eV / angstrom
+    step: float  # largest component of the step that led here, angstrom
+    inner: int  # iterations of the inner solver
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Balance:
+    """End of a search for balanced forces (of a failed one too: `converged` tells)."""
+
+    u_nd: FloatArray  # (n_owned, d) whole displacement, angstrom
+    f_nd: FloatArray  # (n_owned, d) forces left, eV / angstrom
+    max_force: float  # their largest component on any rank
+    converged: bool
+    method: str  # newton or quasi-newton
+    history: tuple[BalanceIteration, ...]  # the start, then one entry per step
+
+    @property
+    def iterations(self) -> int:
+        """Steps taken."""
+        return len(self.history) - 1
+
+
+@dataclass(frozen=True)
+class _State:
+    u_nd: FloatArray
+    f_nd: FloatArray
+    norm: float
+    max_force: float
+
+
+Direction = Callable[[_State], tuple[FloatArray, int]]
+
+
+def balance_forces(hybrid: HybridForces, u0_nd: FloatArray, settings: Relax, *, what: str) -> Balance:
+    """The state with F^H(u) = 0, (3.16), found from `u0_nd`.
+
+    Where QM forces have derivatives, by Newton's method: J s = F by GMRES, right-preconditioned with the MM Hessian's
+    multigrid; else by Anderson's method on s = H_MM^-1 F. Steps are judged by the norm of the residual force, never by
+    an energy: there is none. Collective on ``hybrid.comm``.
+
+    Parameters
+    ----------
+    hybrid : HybridForces
+    u0_nd : ndarray, shape (n_owned, d)
+        Start, with the predictor's values on clamped sites: the MM law's equilibrium, or that of a smaller QM region.
+    settings : Relax
+        `force_tolerance`: largest force component; `max_iterations`; `step_cap`.
+
+    Raises
+    ------
+    ConvergenceError
+        `result` is the Balance that was reached.
+
+    References
+    ----------
+    Eisenstat and Walker, SIAM J. Sci. Comput. 17, 16 (1996), for the tolerance of inner solves; Walker and Ni, SIAM J.
+    Numer. Anal. 49, 1715 (2011), for Anderson's method.
+    """
+    begin = time.perf_counter()
+    state = _evaluate(hybrid, u0_nd)
+    solver: _Newton | _Anderson
+    mm = hybrid.mm_hessian(u0_nd)
+    jacobian = hybrid.jacobian(u0_nd, mm)
+    if jacobian is not None:
+        jacobian.destroy()
+        solver = _Newton(hybrid, settings)
+    else:
+        solver = _Anderson(hybrid)
+    mm.destroy()
+    logger.info("%s: %s, %d sites", what, solver.name, hybrid.energy.sites.n_sites)
+    logger.info("%s", _HEADER)
+    history: list[BalanceIteration] = []
+
+    def record(step: float, inner: int) -> None:
+        line = BalanceIteration(state.norm, state.max_force, step, inner, time.perf_counter() - begin)
+        logger.info(
+            "%9d %18.9e %17.6e %10.3e %6d %8.2f",
+            len(history), line.residual, line.max_force, line.step, line.inner, line.seconds,
+        )  # fmt: skip
+        history.append(line)
+
+    def ended(converged: bool) -> Balance:
+        return Balance(state.u_nd, state.f_nd, state.max_force, converged, solver.name, tuple(history))
+
+    def failed(problem: str) -> ConvergenceError:
+        return ConvergenceError(
+            f"{what}: {problem}; the largest force is {state.max_force:.3e} eV/A (force_tolerance "
+            f"{settings.force_tolerance:.1e})",
+            ended(False),
+        )
+
+    record(0.0, 0)
+    while state.max_force > settings.force_tolerance:
+        if len(history) > settings.max_iterations:
+            raise failed(f"forces not balanced after {settings.max_iterations} iterations ([relax] max_iterations)")
+        s_nd, inner = solver(state)
+        trial = _search(hybrid, state, s_nd, settings.step_cap, solver.growth)
+        if trial is None:
+            if _at_rest(hybrid, state, settings, what):
+                return ended(True)
+            raise failed(f"after {len(history) - 1} iterations no step lowers the residual force")
+        step = largest(trial.u_nd - state.u_nd, hybrid.comm)
+        state = trial
+        record(step, inner)
+    return ended(True)
+
+
+def _evaluate(hybrid: HybridForces, u_nd: FloatArray) -> _State:
+    f_nd = hybrid.forces(u_nd)
+    return _State(u_nd, f_nd, float(np.sqrt(dot(f_nd, f_nd, hybrid.comm))), largest(f_nd, hybrid.comm))
+
+
+def _search(hybrid: HybridForces, state: _State, s_nd: FloatArray, step_cap: float, growth: float) -> _State | None:
+    """The first state u + t s whose residual norm is small enough; None if no trial's is.
+
+    Small enough is (1 - 1e-4 t) of the present one, times `growth`: quasi-Newton steps may raise it for a while.
+    """
+    size = largest(s_nd, hybrid.comm)
+    if not np.isfinite(size) or size == 0.0:
+        return None
+    t = min(1.0, step_cap / size)
+    for _ in range(_TRIALS):
+        try:
+            trial = _evaluate(hybrid, state.u_nd + t * s_nd)
+        except GeometryError:  # sites closer than a law allows: raised on all ranks alike
+            t *= 0.5
+            continue
+        if trial.norm <= (1.0 - _SUFFICIENT * t) * growth * state.norm:
+            return trial
+        t *= 0.5
+    return None
+
+
+def _at_rest(hybrid: HybridForces, state: _State, settings: Relax, what: str) -> bool:
+    """Whether the forces are rounding; said if so."""
+    rng = np.random.default_rng((hybrid.comm.rank, 1))
+    moved_nd = state.u_nd + rng.uniform(-_TWITCH, _TWITCH, state.u_nd.shape)
+    rounding = largest(hybrid.forces(moved_nd) - state.f_nd, hybrid.comm)
+    if state.max_force > _FLOOR * rounding:
+        return False
+    logger.warning(
+        "%s: ends at %.1e eV/A, where forces are rounding (%.1e); [relax] force_tolerance = %g is out of reach",
+        what, state.max_force, rounding, settings.force_tolerance,
+    )  # fmt: skip
+    return True
+
+
+class _Newton:
+    """Newton's directions by GMRES, whose tolerance follows the residual."""
+
+    name = "newton"
+    growth = 1.0
+
+    def __init__(self, hybrid: HybridForces, settings: Relax) -> None:
+        self._hybrid = hybrid
+        self._target = settings.force_tolerance
+        self._previous = np.inf
+        self._tolerance = 0.01
+
+    def __call__(self, state: _State) -> tuple[FloatArray, int]:
+        if np.isfinite(self._previous):
+            chosen = 0.9 * (state.norm / self._previous) ** 2
+            self._tolerance = min(_LOOSEST, max(chosen, _TIGHTEST, 0.3 * self._target / state.max_force))
+        self._previous = state.norm
+        mm = self._hybrid.mm_hessian(state.u_nd)
+        jacobian = self._hybrid.jacobian(state.u_nd, mm)
+        try:
+            return solved(jacobian, mm, state.f_nd, self._tolerance, self._hybrid.comm)
+        finally:
+            if jacobian is not None:
+                jacobian.destroy()
+            mm.destroy()
+
+
+class _Anderson:
+    """Anderson's directions on s = H_MM^-1 F: derivatives of the QM forces are learnt from steps."""
+
+    name = "quasi-newton"
+    growth = 2.0
+
+    def __init__(self, hybrid: HybridForces) -> None:
+        self._hybrid = hybrid
+        self._steps: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=_MEMORY)  # differences of u and of s
+        self._last: tuple[FloatArray, FloatArray] | None = None
+
+    def __call__(self, state: _State) -> tuple[FloatArray, int]:
+        mm = self._hybrid.mm_hessian(state.u_nd)
+        try:
+            s_nd, inner = solved(None, mm, state.f_nd, 1e-3, self._hybrid.comm)
+        finally:
+            mm.destroy()
+        if self._last is not None:
+            self._steps.append((state.u_nd - self._last[0], s_nd - self._last[1]))
+        self._last = state.u_nd, s_nd
+        if not self._steps:
+            return s_nd, inner
+        differences = np.stack([ds_nd.reshape(-1) for _, ds_nd in self._steps], axis=1)
+        moves = np.stack([du_nd.reshape(-1) for du_nd, _ in self._steps], axis=1)
+        comm = self._hybrid.comm
+        normal = comm.allreduce(differences.T @ differences, op=MPI.SUM)
+        right = comm.allreduce(differences.T @ s_nd.reshape(-1), op=MPI.SUM)
+        gamma = np.linalg.lstsq(normal, right, rcond=1e-12)[0]
+        return s_nd - ((moves + differences) @ gamma).reshape(s_nd.shape), inner
+
+
+def solved(
+    jacobian: PETSc.Mat | None, mm: PETSc.Mat, f_nd: FloatArray, tolerance: float, comm: MPI.Comm
+) -> tuple[FloatArray, int]:
+    """s with J s = f by GMRES, or H_MM s = f if `jacobian` is None; the iterations. Collective on ``comm``."""
+    solver = PETSc.KSP().create(comm=comm)
+    try:
+        solver.setOperators(mm if jacobian is None else jacobian, mm)
+        solver.setType(PETSc.KSP.Type.GMRES)
+        solver.setGMRESRestart(_INNER)
+        solver.setPCSide(PETSc.PC.Side.RIGHT)
+        solver.setTolerances(rtol=tolerance, atol=0.0, divtol=1e10, max_it=_INNER)
+        solver.getPC().setType(PETSc.PC.Type.GAMG)
+        rhs, solution = mm.createVecs()
+        rhs.getArray()[:] = f_nd.reshape(-1)
+        solver.solve(rhs, solution)
+        s_nd = solution.getArray(readonly=True).reshape(f_nd.shape).copy()
+        iterations = int(solver.getIterationNumber())
+        rhs.destroy()
+        solution.destroy()
+    finally:
+        solver.destroy()
+    return s_nd, iterations
