@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from parmlip.config_checks import check_tables
+from parmlip.config_domain_tables import check_swept_domain
 from parmlip.config_entropy_tables import Entropy
 from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights, with_elasticity
 from parmlip.config_locality_tables import Locality
@@ -266,6 +267,7 @@ def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
             tables[name] = read_table(kind, _prepared(name, values.get(name, {})), f"[{name}]")
     check_tables(tables)
     study = Study(tables, read_sweep(values.get("sweep", {})), source, text)
+    check_swept_domain(tables, study.swept_keys)
     if study.sweep and "advise" in study.run.stages:
         raise ConfigError('[run] stages: "advise" is about one fit; choose a point: --set sweep={} and the swept keys')
     study.points()  # every point must be a right input

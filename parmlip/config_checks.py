@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from parmlip.config_dislocation_tables import check_controlled_lines, check_dislocations, check_elastic_error
+from parmlip.config_domain_tables import check_domain
 from parmlip.config_entropy_tables import check_entropy
 from parmlip.config_fit_tables import (
     LATTICE_NAMES,
@@ -60,13 +61,15 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         raise ConfigError(f"[run] stages = {show(tables['run'].stages)}: has a stage twice")
     if not tables["run"].output.endswith((".h5", ".hdf5")):
         raise ConfigError(f"[run] output = {show(tables['run'].output)}: must end in .h5")
+    check_domain(tables, LATTICE_DIMENSION)
     if crystal is not None:
         _check_crystal(crystal)
         cells = [("[simulation]", tables.get("simulation"))]
         cells += [(f"[[training]] {i + 1}", t) for i, t in enumerate(tables.get("training", ()))]
         for where, table in cells:
             if table is not None:
-                _check_cell(where, table.cell, crystal)
+                if getattr(table, "domain", "periodic") == "periodic":
+                    _check_cell(where, table.cell, crystal)
                 if getattr(table, "shape", "conventional") == "orthorhombic" and crystal.lattice != "triangular":
                     raise ConfigError(f'{where} shape = "orthorhombic": is for [crystal] lattice = "triangular"')
                 for i, defect in enumerate(table.defects):

@@ -17,8 +17,9 @@ class DislocationInput:
     """Straight dislocations along one line; `cell` then counts oriented cells along x, y, z (z the line)."""
 
     kind: str = key(
-        choices=("quadrupole", "dipole", "given"),
-        about="quadrupole: orthogonal cell, four cores; dipole: two in a sheared, tilted cell; given: those of cores",
+        choices=("quadrupole", "dipole", "given", "single"),
+        about="quadrupole: orthogonal cell, four cores; dipole: two in a sheared, tilted cell; given: those of cores; "
+        "single: one in a disc",
     )
     line: tuple[int, ...] = key(length=(3, 3), about="direction [u, v, w] of the line")
     plane: tuple[int, ...] = key(length=(3, 3), about="Miller indices of the glide plane, which holds the line")
@@ -53,6 +54,10 @@ def check_dislocations(where: str, given: DislocationInput, table: Any, crystal:
         raise ConfigError(f'{where} core: is not for kind = "given"')
     if given.core_minus is not None and isinstance(given.core, str):
         raise ConfigError(f"{where} core_minus: needs core = [x, y]")
+    if given.kind == "single" and not hasattr(table, "domain"):
+        raise ConfigError(f'{where} kind = "single": is for [simulation] with domain = "disc"; take a dipole here')
+    if given.kind == "single" and given.core_minus is not None:
+        raise ConfigError(f'{where} core_minus: is not for kind = "single"')
     constants = given.elastic_constants
     if constants is not None and (set(constants) != {"C11", "C12", "C44"} or crystal.lattice == "hcp"):
         raise ConfigError(

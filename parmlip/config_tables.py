@@ -150,9 +150,18 @@ class Defect:
 
 @dataclass(frozen=True)
 class Simulation:
-    """[simulation]: the large cell."""
+    """[simulation]: the large cell, or a piece of crystal with a clamped rim, in which `at` counts from the centre."""
 
-    cell: tuple[int, ...] = key(least=1, length=(1, 3), about="conventional cells along each cell vector")
+    cell: tuple[int, ...] = key((), least=1, length=(0, 3), about="conventional cells along each cell vector")
+    domain: str = key(
+        "periodic", choices=("periodic", "disc", "ball"),
+        about="disc: round z, which alone repeats; ball: three dimensions; both clamped at the predictor outside",
+    )  # fmt: skip
+    radius: float | None = key(None, above=0.0, about="disc, ball: of the region whose sites are free, angstrom")
+    rim: float | None = key(None, above=0.0, about="disc, ball: width of the clamped rim; by default as laws need")
+    periods: int = key(1, least=1, about="disc: periods of the crystal along z")
+    line: tuple[int, ...] | None = key(None, length=(3, 3), about="disc: z as a direction; by default [0, 0, 1]")
+    plane: tuple[int, ...] | None = key(None, length=(3, 3), about="disc: Miller indices of the plane normal to y")
     defects: tuple[Defect, ...] = ()
     dislocations: DislocationInput | None = None  # `cell` then counts oriented cells along x, y, z
 

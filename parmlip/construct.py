@@ -12,9 +12,13 @@ from parmlip.config import Defect as DefectInput
 from parmlip.config_checks import check_within
 from parmlip.config_schema import show
 from parmlip.config_tables import KEYS_OF_KIND
-from parmlip.construct_dislocations import dislocated, oriented_lattice
+from parmlip.construct_dislocations import dislocated, oriented_lattice, single
+from parmlip.crystal.clamped_domain import ClampedDomain, build_domain, place_in_block
 from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects
+from parmlip.crystal.dislocation_disc import Disc
+from parmlip.crystal.dislocations import DislocatedCell
 from parmlip.crystal.lattices import ORTHORHOMBIC, Lattice, lattice_named
+from parmlip.crystal.oriented import Orientation, oriented
 from parmlip.crystal.structure_defects import apply_defects_to_structure
 from parmlip.crystal.supercell import Supercell, build_supercell, supercell_from_arrays
 from parmlip.errors import ConfigError
@@ -34,6 +38,8 @@ from parmlip.potentials.eam_files import read_setfl
 from parmlip.potentials.external import ase_law
 from parmlip.potentials.tight_binding_contour import ContourTightBinding
 from parmlip.potentials.total import TotalLaw
+
+_RIM_MARGIN = 1.0  # angstrom, of the rim beyond what laws need: sites move
 
 
 def reference_law(study: Study) -> SiteLaw:
@@ -141,10 +147,69 @@ def supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, flo
         for i, defect in enumerate(table.defects):
             check_within(f"{where} defects[{i}]", defect, table.repeats, periodic)
         return apply_defects_to_structure(cell, _defects(table.defects, study.crystal), table.repeats)
+    domain = clamped_domain(study, table, of)
+    if domain is not None:
+        return domain.supercell
     with_cores = dislocated(study, table, of)
     if with_cores is not None:
         return with_cores.supercell
     return apply_defects(perfect_supercell(study, table, of), _defects(table.defects, study.crystal))
+
+
+def clamped_domain(
+    study: Study, table: Simulation | Training, of: tuple[Lattice, float] | None
+) -> ClampedDomain | None:
+    """The disc or ball of [simulation] with its free and clamped sites; None for a periodic cell."""
+    if not isinstance(table, Simulation) or table.domain == "periodic" or of is None or table.radius is None:
+        return None
+    if table.dislocations is not None:
+        bx, by, bz = _vector(table.dislocations.burgers)
+        size = of[1] * float(np.linalg.norm(np.array([bx, by, bz]) @ of[0].cell_cc))
+        return single(study, table, of, _rim(study, table, size))
+    return build_domain(
+        *of, study.crystal.species, _defects(table.defects, study.crystal), kind=table.domain, radius=table.radius,
+        rim=_rim(study, table, 0.0), frame=_frame(table, of[0]), periods=table.periods,
+    )  # fmt: skip
+
+
+def dislocated_cell(
+    study: Study, table: Simulation | Training, of: tuple[Lattice, float]
+) -> DislocatedCell | Disc | None:
+    """The cell or disc with its cores; None if the table asks for no dislocations."""
+    domain = clamped_domain(study, table, of)
+    return domain if isinstance(domain, Disc) else dislocated(study, table, of)
+
+
+def _frame(table: Simulation, lattice: Lattice) -> Orientation | None:
+    if table.line is None or table.plane is None:
+        return None
+    (u, v, w), (h, k, m) = table.line, table.plane
+    return oriented(lattice, (u, v, w), (h, k, m))
+
+
+def _rim(study: Study, table: Simulation, slip: float) -> float:
+    """Width of the clamped rim, angstrom: sites whose energies change see no surface, slipped by `slip` or not."""
+    cutoffs = {}
+    if "reference" in study.tables and not study.reference.is_total:
+        cutoffs["reference"] = reference_law(study).cutoff
+    if "surrogate" in study.relax.laws and study.surrogate.kind == "ace":
+        cutoffs["surrogate"] = study.surrogate.reach
+    if not cutoffs:
+        if table.rim is None:
+            raise ConfigError(
+                "[simulation] rim: must be given where no law has a cutoff: twice that of what moves sites"
+            )
+        return table.rim
+    longest = max(cutoffs, key=lambda name: cutoffs[name])
+    least = 2.0 * cutoffs[longest] + slip
+    if table.rim is None:
+        return least + _RIM_MARGIN
+    if table.rim < least:
+        raise ConfigError(
+            f"[simulation] rim = {table.rim:g}: must be at least {least:.2f} A, twice the {longest}'s cutoff "
+            f"{cutoffs[longest]:g} A" + (" and the Burgers vector" if slip else "")
+        )
+    return table.rim
 
 
 def perfect_supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, float]) -> Supercell:
@@ -156,6 +221,9 @@ def cell_of(table: Simulation | Training, of: tuple[Lattice, float]) -> tuple[La
     """The lattice in the cell that the table repeats."""
     if table.dislocations is not None:
         return oriented_lattice(table, of)
+    if isinstance(table, Simulation):
+        frame = _frame(table, of[0])
+        return of if frame is None else (frame.lattice, of[1])
     orthorhombic = isinstance(table, Training) and table.shape == "orthorhombic"
     return (ORTHORHOMBIC[of[0].name], of[1]) if orthorhombic else of
 
@@ -237,8 +305,12 @@ def defect_centres(study: Study, table: Simulation | Training, of: tuple[Lattice
     """Positions (n, 3) of the defects of a table, angstrom: lattice sites, or where an interstitial is put."""
     named, constant = cell_of(table, of)
     cell_cc = named.cell(constant)
-    at = [d.position if d.position is not None else d.at for d in table.defects]
-    return np.array([_vector(x) for x in at]).reshape(-1, 3) @ cell_cc
+    at = [_vector(d.position if d.position is not None else d.at) for d in table.defects]
+    domain = clamped_domain(study, table, of)
+    if domain is None:
+        return np.array(at).reshape(-1, 3) @ cell_cc
+    placed = [place_in_block(x, of[0], domain.frame) for x in at]
+    return np.array(placed).reshape(-1, 3) @ cell_cc + domain.centre_c
 
 
 def surrogate_law(results: Results) -> ACE:

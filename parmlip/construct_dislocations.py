@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parmlip.config import Simulation, Study, Training
+from parmlip.crystal.dislocation_disc import Disc, build_disc
 from parmlip.crystal.dislocations import DislocatedCell, Dislocations, build_dislocations
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.oriented import oriented
@@ -19,10 +20,21 @@ Indices = tuple[int, int, int]
 
 
 def dislocated(study: Study, table: Simulation | Training, of: Crystal) -> DislocatedCell | None:
-    """The cell with its cores; None if the table asks for no dislocations."""
-    if table.dislocations is None:
+    """The periodic cell with its cores; None if the table asks for none in one."""
+    if table.dislocations is None or table.dislocations.kind == "single":
         return None
     return build_dislocations(*of, table.repeats, study.crystal.species, asked(study, table))
+
+
+def single(study: Study, table: Simulation, of: Crystal, rim: float) -> Disc:
+    """The disc with one dislocation and a rim of at least that width, angstrom."""
+    of_key = asked(study, table)
+    assert table.radius is not None
+    return build_disc(
+        *of, study.crystal.species, line=of_key.line, plane=of_key.plane, burgers=of_key.burgers, core=of_key.core,
+        radius=table.radius, rim=rim, periods=table.periods, polarity=of_key.polarity, noise=of_key.noise,
+        seed=of_key.seed,
+    )  # fmt: skip
 
 
 def oriented_lattice(table: Simulation | Training, of: Crystal) -> Crystal:

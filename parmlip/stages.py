@@ -49,6 +49,7 @@ from parmlip.stages_balance import balanced_solution
 from parmlip.stages_bars import committee_fields
 from parmlip.stages_controlled import equilibria, law_of
 from parmlip.stages_dislocations import build_fields, compared_cores, core_fields, start
+from parmlip.stages_domain import domain_fields, shared_sites
 from parmlip.stages_entropy import entropy_fields
 from parmlip.stages_entropy_fit import chosen_tolerance, entropy_error_fields, entropy_labels
 from parmlip.stages_entropy_predict import predicted_fields
@@ -88,7 +89,7 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         if of[0].name == "hcp":
             fields["c_over_a"] = Field(float(of[0].cell_cc[2, 2]))
         logger.info("lattice constant %.8f A, %d sites", of[1], cell.n_sites)
-        fields |= build_fields(study, of)
+        fields |= domain_fields(study, of) | build_fields(study, of)
         if len(study.simulation.defects) > 1:
             apart = defect_distance(study, cell, of)
             fields["defect_distance"] = Field(apart, about="of the two nearest defects, nearest-neighbour distances")
@@ -315,8 +316,7 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     of = crystal_of(study, results)
     cell = construct.supercell(study, study.simulation, of)
     u_ref, u_sur = (results.read(f"relax_{law}", "displacement") for law in ("reference", "surrogate"))
-    share_n = np.arange(comm.rank, cell.n_sites, comm.size)
-    pairs = nearest_neighbours(cell, study.compare.stencil, share_n)
+    pairs = nearest_neighbours(cell, study.compare.stencil, shared_sites(study, of, cell, comm))
     geometry = compare_geometry(pairs, u_ref, u_sur, study.compare.same_basin, comm=comm)
     energies = {law: results.read(f"relax_{law}", "energy") for law in ("reference", "surrogate")}
     fields = {

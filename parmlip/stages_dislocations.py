@@ -8,12 +8,14 @@ import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
+from parmlip import construct
 from parmlip.analysis.dislocation_cores import CoreState, core_state
 from parmlip.analysis.errors import core_and_far, errors_beyond
 from parmlip.config import Simulation, Study, Training
 from parmlip.construct_controlled import domain_length
-from parmlip.construct_dislocations import dislocated, given_stiffness
+from parmlip.construct_dislocations import given_stiffness
 from parmlip.crystal.defects import nearest_distance
+from parmlip.crystal.dislocation_disc import Disc
 from parmlip.crystal.dislocations import DislocatedCell
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.neighbours import Pairs
@@ -38,19 +40,33 @@ _CONTENT = 0.5  # of the Burgers vector: what is left near a core that has staye
 
 def build_fields(study: Study, of: Crystal | None) -> Fields:
     """Cores as asked for. Local."""
-    made = None if of is None else dislocated(study, study.simulation, of)
+    made = None if of is None else construct.dislocated_cell(study, study.simulation, of)
     if made is None or of is None:
         return {}
+    if isinstance(made, Disc):
+        shown = ", ".join(f"{b:.4f}" for b in made.core.burgers)
+        logger.info("a dislocation with the Burgers vector (%s) A along x, y, z", shown)
+        return {**_core_fields(made), "axes": _axes(made)}
     logger.info(
         "%d dislocations, Burgers vector (%s) A along x, y, z, cores %.2f A apart",
         len(made.cores), ", ".join(f"{b:.4f}" for b in made.cores[0].burgers), made.separation,
     )  # fmt: skip
     return {
+        **_core_fields(made),
+        "core_separation": Field(made.separation, "A", "L_D, least distance of two cores, images included"),
+        "axes": _axes(made),
+    }
+
+
+def _core_fields(made: DislocatedCell | Disc) -> Fields:
+    return {
         "core_positions": Field(np.array([c.position for c in made.cores]), "A", "x, y before the tilt"),
         "core_burgers": Field(np.array([c.burgers for c in made.cores]), "A", "along x, y, z"),
-        "core_separation": Field(made.separation, "A", "L_D, least distance of two cores, images included"),
-        "axes": Field(made.orientation.axes_cc, "", "rows are x, y, z in the crystal's frame"),
     }
+
+
+def _axes(made: DislocatedCell | Disc) -> Field:
+    return Field(made.orientation.axes_cc, "", "rows are x, y, z in the crystal's frame")
 
 
 def stiffness(study: Study, results: Results, table: Simulation | Training) -> RealArray:
@@ -77,9 +93,9 @@ def start(study: Study, results: Results, table: Simulation | Training, of: Crys
     c_vv = stiffness(study, results, table)
 
     def predicted() -> RealArray:
-        made = dislocated(study, table, of)
+        made = construct.dislocated_cell(study, table, of)
         assert made is not None
-        return made.predictor(c_vv)
+        return made.start(c_vv) if isinstance(made, Disc) else made.predictor(c_vv)
 
     return on_root(results.comm, "dislocations", predicted)
 
@@ -90,8 +106,8 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
         return {}
     c_vv = stiffness(study, results, study.simulation)
 
-    def work() -> tuple[DislocatedCell, CoreState]:
-        made = dislocated(study, study.simulation, of)
+    def work() -> tuple[DislocatedCell | Disc, CoreState]:
+        made = construct.dislocated_cell(study, study.simulation, of)
         assert made is not None
         assert u_ad is not None
         return made, core_state(made, c_vv, u_ad)
@@ -126,9 +142,10 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
 def line_energy(cell: Supercell, fields: Fields, which: str) -> Fields:
     """Energy of a relaxed cell per dislocation and length along the line; none without dislocations. Local.
 
-    Of this cell: with the elastic interaction of the cores and their images, it grows as log L_D.
+    Of this cell: with the elastic interaction of the cores and their images, it grows as log L_D. A disc has none: its
+    energies are to the predictor.
     """
-    if "core_position" not in fields:
+    if "core_position" not in fields or "predictor" in fields:
         return {}
     # of tilted cells u = 0 is strained: the formation energy, where it is known, is against the crystal
     energy = float((fields.get("formation_energy") or fields["energy"]).value)
@@ -144,7 +161,7 @@ def compared_cores(
 
     Near is within half of the smallest training cell's length (else of the cores' separation). Collective on ``comm``.
     """
-    made = None if of is None else dislocated(study, study.simulation, of)
+    made = None if of is None else construct.dislocated_cell(study, study.simulation, of)
     if made is None or of is None:
         return {}
     at = [np.asarray(results.read(f"relax_{law}", "core_position")) for law in ("reference", "surrogate")]

@@ -16,7 +16,6 @@ from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import UnitCell
-from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.memory import PeakMemory, bytes_per_site
 from parmlip.mechanics.relax import bulk_green, relax
 from parmlip.mechanics.stability import stability
@@ -24,6 +23,7 @@ from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 from parmlip.stages_bars import equilibrium_bars
 from parmlip.stages_dislocations import core_fields, line_energy
+from parmlip.stages_domain import energy_of
 from parmlip.stages_errors import residual_fields
 from parmlip.units import GPA_PER_EV_A3
 
@@ -86,10 +86,12 @@ def relaxed_equilibrium(
     of = crystal_of(study, results)
     cell = construct.supercell(study, study.simulation, of)
     peak = PeakMemory(comm)
-    energy = Energy(law, cell, comm=comm)
+    energy, domain, predictor_ad = energy_of(study, results, of, law, cell, comm=comm)
     estimate = bytes_per_site(law, cell, energy.margin, assembled=study.relax.hessian == "assembled")
     shape = (energy.sites.n_owned, energy.dimension)
     start_nd = np.zeros(shape) if start_ad is None else energy.sites.restrict(start_ad)
+    if domain is not None:  # another law's equilibrium may have another predictor
+        start_nd = np.where(domain.free_a[energy.sites.global_n, None], start_nd, energy.zero_nd)
     green = bulk_green(energy)
     found = relax(energy, start_nd, study.relax, green=green, what=f"{which} equilibrium")
     with timed("stability"):
@@ -103,7 +105,7 @@ def relaxed_equilibrium(
     fields = {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "global site order"),
         "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
-        "energy": Field(found.energy, "eV", "E(u) - E(0)"),
+        "energy": Field(found.energy, "eV", "E(u) - E(0)" if domain is None else "E(u) - E(u_0), u_0 the predictor"),
         "max_force": Field(found.max_force, "eV/A"),
         "iterations": Field(found.iterations),
         "inner_iterations": Field(np.array(found.inner_iterations)),
@@ -112,18 +114,24 @@ def relaxed_equilibrium(
         "memory_per_site": Field(memory, "B", "growth of the resident memory of all ranks"),
         "memory_per_site_estimate": Field(estimate, "B"),
     }
+    if predictor_ad is not None:
+        fields["predictor"] = Field(predictor_ad, "A", "u_0, which clamped sites keep")
     if of is not None and len(set(study.crystal.species)) == 1 and len(cell.species) == 1:
         # in the frame of the cell, which laws that keep places know
         unit = UnitCell(law, *construct.cell_of(study.simulation, of), study.crystal.species)
         excess_n = energy.site_energies(np.zeros(shape)) - unit.energy / unit.n_basis
+        if domain is not None:  # beyond, sites have the crystal around them, or the surface of the rim
+            excess_n = excess_n[domain.inner(law.cutoff)[energy.sites.global_n]]
         unrelaxed = comm.allreduce(math.fsum(excess_n))
         if study.simulation.dislocations is None:  # else the crystal before the cut, not the predictor
             fields["formation_energy_unrelaxed"] = Field(unrelaxed, "eV")
-        fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")
-        logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
+        if domain is None or study.simulation.dislocations is None:
+            fields["formation_energy"] = Field(unrelaxed + found.energy, "eV", "against the law's own perfect crystal")
+            logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
     fields |= core_fields(study, results, of, fields["displacement"].value, which)
     fields |= line_energy(cell, fields, which)
     if which == "surrogate" and modes.stable:  # about another state the response means nothing
         fields |= equilibrium_bars(study, results, energy, found.u_nd, green, of)
-        fields |= residual_fields(study, energy, found.u_nd, green)
+        if domain is None:  # the dual norm is one of periodic cells
+            fields |= residual_fields(study, energy, found.u_nd, green)
     return fields

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from parmlip.crystal.cores import nearest_columns
 from parmlip.crystal.defects import nearest_distance
+from parmlip.crystal.dislocation_disc import Disc
 from parmlip.crystal.dislocations import DislocatedCell, nearest_images
 from parmlip.crystal.neighbours import Pairs, find_pairs, pair_vectors
 from parmlip.crystal.supercell import build_supercell
@@ -44,12 +45,13 @@ class CoreState:
         return int(np.count_nonzero(self.coordination_a != self.perfect))
 
 
-def core_state(cell: DislocatedCell, stiffness_vv: RealArray, u_ac: RealArray) -> CoreState:
+def core_state(cell: DislocatedCell | Disc, stiffness_vv: RealArray, u_ac: RealArray) -> CoreState:
     """Fingerprints of a displaced cell.
 
     Parameters
     ----------
-    cell : DislocatedCell
+    cell : DislocatedCell or Disc
+        Of a disc the free sites count.
     stiffness_vv : ndarray, shape (6, 6)
         Of the elastic field that polarities are measured against, in the crystal's frame.
     u_ac : ndarray, shape (n_sites, 3)
@@ -65,7 +67,10 @@ def core_state(cell: DislocatedCell, stiffness_vv: RealArray, u_ac: RealArray) -
     x_ac = s.positions_ac + u_ac
     nye_ac = nye_density(cell, x_ac)
     radius = 0.5 * cell.separation
-    off_field = u_ac - cell.array(stiffness_vv).displacement(reference_ac)
+    if isinstance(cell, Disc):
+        off_field = u_ac - cell.predictor(stiffness_vv)
+    else:
+        off_field = u_ac - cell.array(stiffness_vv).displacement(reference_ac)
     positions, contents, spreads, polarities = [], [], [], []
     for core in cell.cores:
         b_c, at = np.array(core.burgers), np.array(core.position)
@@ -83,6 +88,8 @@ def core_state(cell: DislocatedCell, stiffness_vv: RealArray, u_ac: RealArray) -
         away = (off_field - off_field.mean(axis=0))[trio_n] @ b_c / (b_c @ b_c)
         polarities.append(float(np.mean(away - np.rint(away - np.median(away)))) if len(shift_n) else 0.0)
     coordination_a, perfect = coordination(cell, x_ac)
+    if isinstance(cell, Disc):  # the rim has a surface
+        nye_ac[~cell.free_a], coordination_a[~cell.free_a] = 0.0, perfect
     return CoreState(
         np.array(positions),
         np.array(contents),
@@ -119,7 +126,7 @@ def circuit(off_ac: RealArray, u_ac: RealArray, burgers_c: RealArray, radius: fl
     return np.asarray(-crossed_n.sum() * burgers_c)
 
 
-def coordination(cell: DislocatedCell, x_ac: RealArray) -> tuple[IntArray, int]:
+def coordination(cell: DislocatedCell | Disc, x_ac: RealArray) -> tuple[IntArray, int]:
     """Neighbours of every site, and of one of the perfect crystal (its shells within 1.2 nearest distances)."""
     s, origin = cell.supercell, cell.orientation.origin
     assert s.grid is not None
@@ -132,7 +139,7 @@ def coordination(cell: DislocatedCell, x_ac: RealArray) -> tuple[IntArray, int]:
     return find_pairs(s.cell_cc, s.periodic, x_ac, cutoff).count_n, perfect
 
 
-def nye_density(cell: DislocatedCell, x_ac: RealArray) -> RealArray:
+def nye_density(cell: DislocatedCell | Disc, x_ac: RealArray) -> RealArray:
     """(n_sites, 3): alpha_zk, whose integral over the plane is the Burgers vector of all lines in it, 1 / angstrom.
 
     Bonds are matched with those of the perfect crystal by their direction; P = Q G in least squares gives the lattice
@@ -156,7 +163,9 @@ def nye_density(cell: DislocatedCell, x_ac: RealArray) -> RealArray:
     return np.asarray(-np.einsum("im,aimk->ak", _LEVI_CIVITA[2], slope_aimk))
 
 
-def _matched(cell: DislocatedCell, pairs: Pairs, q_pc: RealArray, reach: float) -> tuple[RealArray, NDArray[np.bool_]]:
+def _matched(
+    cell: DislocatedCell | Disc, pairs: Pairs, q_pc: RealArray, reach: float
+) -> tuple[RealArray, NDArray[np.bool_]]:
     """The crystal's bond of nearest direction for each bond, and whether it is the best match of such a bond."""
     grid = cell.supercell.grid
     assert grid is not None

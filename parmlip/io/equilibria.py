@@ -39,6 +39,8 @@ def relaxed_structures(path: Path) -> dict[str, Atoms]:
             pbc=file.read("build", "periodic", at),
         )
         atoms.set_array("displacement", u_ac)
+        if "free" in file.names("build", at):
+            atoms.set_array("free", np.asarray(file.read("build", "free", at)))
         for field in _SITE_FIELDS:
             if field in file.names(name, point):
                 atoms.set_array(field, np.asarray(file.read(name, field, point)))

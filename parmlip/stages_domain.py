@@ -1,0 +1,83 @@
+"""Clamped domains in the stages: what `build` tells of them, predictors, energies of which the rim does not move."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from parmlip import construct
+from parmlip.config import Study
+from parmlip.crystal.clamped_domain import ClampedDomain
+from parmlip.crystal.dislocation_disc import Disc
+from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.supercell import Supercell
+from parmlip.io.hdf5 import Field
+from parmlip.io.results import Results
+from parmlip.mechanics.clamped import ClampedEnergy
+from parmlip.mechanics.energy import Energy
+from parmlip.parallel.comm import on_root
+from parmlip.potentials.base import SiteLaw
+from parmlip.stages_dislocations import stiffness
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, Field]
+Crystal = tuple[Lattice, float]
+RealArray = NDArray[np.float64]
+
+
+def domain_fields(study: Study, of: Crystal | None) -> Fields:
+    """Free region and rim of [simulation]; nothing for a periodic cell. Local."""
+    domain = construct.clamped_domain(study, study.simulation, of)
+    if domain is None:
+        return {}
+    logger.info(
+        "%s of radius %.2f A: %d free sites, %d clamped in a rim of %.2f A",
+        domain.kind, domain.radius, domain.n_free, domain.supercell.n_sites - domain.n_free, domain.rim,
+    )  # fmt: skip
+    return {
+        "domain": Field(domain.kind),
+        "free": Field(domain.free_a, "", "sites that relax; the others are clamped at the predictor"),
+        "n_free": Field(domain.n_free),
+        "radius": Field(domain.radius, "A", "of the free region"),
+        "rim": Field(domain.rim, "A", "width of the clamped rim"),
+        "centre": Field(domain.centre_c, "A"),
+    }
+
+
+def predictor(study: Study, results: Results, of: Crystal | None) -> RealArray | None:
+    """u_0 of the domain of [simulation], (n_sites, d), angstrom, the same on every rank; None for a periodic cell.
+
+    The field of a single dislocation in the reference's elastic constants (given, or the surrogate's), else zero.
+    Collective on ``results.comm``.
+    """
+    domain = construct.clamped_domain(study, study.simulation, of)
+    if domain is None:
+        return None
+    if isinstance(domain, Disc):
+        return on_root(results.comm, "predictor", domain.predictor, stiffness(study, results, study.simulation))
+    return np.zeros((domain.supercell.n_sites, domain.supercell.dimension))
+
+
+def energy_of(
+    study: Study, results: Results, of: Crystal | None, law: SiteLaw, cell: Supercell, *, comm: MPI.Comm
+) -> tuple[Energy, ClampedDomain | None, RealArray | None]:
+    """The energy of a law in [simulation], where a domain is clamped with it and its predictor. Collective on ``comm``.
+
+    Energies of clamped domains are differences to the predictor.
+    """
+    domain = construct.clamped_domain(study, study.simulation, of)
+    if domain is None:
+        return Energy(law, cell, comm=comm), None, None
+    u0_ad = predictor(study, results, of)
+    return ClampedEnergy(law, cell, domain.free_a, u0_ad, comm=comm), domain, u0_ad
+
+
+def shared_sites(study: Study, of: Crystal | None, cell: Supercell, comm: MPI.Comm) -> NDArray[np.int64]:
+    """A rank's share of the sites over which norms sum: those that move."""
+    domain = construct.clamped_domain(study, study.simulation, of)
+    sites = np.arange(cell.n_sites) if domain is None else np.flatnonzero(domain.free_a)
+    return sites[comm.rank :: comm.size]
