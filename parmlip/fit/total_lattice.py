@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mpi4py import MPI
@@ -25,6 +25,7 @@ from parmlip.fit.total_derivatives import (
 from parmlip.io.answers import Structure, ask
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.parallel.farm import farm
+from parmlip.potentials.tight_binding import NRLTightBinding
 from parmlip.potentials.tight_binding_response import Difference, response_law
 from parmlip.potentials.total import Evaluated
 
@@ -81,11 +82,16 @@ def total_lattice_labels(
     perfect = PerfectCell(crystal.lattice, crystal.lattice_constant, repeats, crystal.species)
     response = response_law(law.law)
     if response is not None:
-        by_response = ByResponse(perfect, response)
-        logger.info("lattice: %d parts by linear response in %d sites", len(tasks), perfect.cell.n_sites)
+        by_response, of_unit = ByResponse(perfect, response), in_one_cell(crystal, repeats, response)
+        logger.info("lattice: %d parts by linear response in %d sites, those of Cauchy-Born in %d", len(tasks),
+                    perfect.cell.n_sites, of_unit.perfect.cell.n_sites)  # fmt: skip
+
+        def respond(i: int) -> Difference:
+            _, of, part = tasks[i]
+            return observed(of, part, of_unit if isinstance(of, CauchyBornDerivative) else by_response)
+
         found, _ = farm(
-            lambda i: observed(*tasks[i][1:], by_response), len(tasks), comm=comm, what="lattice labels",
-            ranks_per_group=ranks_per_group,
+            respond, len(tasks), comm=comm, what="lattice labels", ranks_per_group=ranks_per_group
         )  # fmt: skip
     else:
 
@@ -114,6 +120,23 @@ def total_lattice_labels(
         logger.info("    %-18s %7d rows, up to %.4g, error of the differences %.1e", name, len(values[name]), largest,
                     errors[name])  # fmt: skip
     return TotalLabels(values, errors)
+
+
+def in_one_cell(crystal: Crystal, repeats: tuple[int, int, int], law: NRLTightBinding) -> ByResponse:
+    """Derivatives by deformations of all cells alike: of one cell, with the k points of all of them. Local.
+
+    The points of a cell of n periods are n times as many of one period, where both meshes hold Gamma (`gamma_centred`,
+    odd numbers) or neither does (even ones); meshes of another kind stay with the cell that they were made for.
+    """
+    (n_x, n_y, n_z), (q_x, q_y, q_z) = repeats, law.k_points
+    one, counts, scheme = (1, 1, 1), (n_x * q_x, n_y * q_y, n_z * q_z), law.k_scheme
+    if scheme == "monkhorst_pack":
+        if all(q % 2 == 1 for q in law.k_points):
+            scheme = "gamma_centred"
+        elif any(q % 2 == 1 for q in law.k_points):
+            one, counts = repeats, law.k_points
+    perfect = PerfectCell(crystal.lattice, crystal.lattice_constant, one, crystal.species)
+    return ByResponse(perfect, replace(law, k_points=counts, k_scheme=scheme))
 
 
 def observed(observation: LatticeObservation, part: int, derivatives: CrystalDerivatives) -> Difference:

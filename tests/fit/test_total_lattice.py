@@ -14,8 +14,8 @@ from parmlip.errors import ConfigError, DataError
 from parmlip.fit.lattice_observations import CauchyBornDerivative
 from parmlip.fit.patches import Crystal
 from parmlip.fit.periodic_observations import PeriodicForceDerivative
-from parmlip.fit.total_derivatives import ByDifferences, PerfectCell
-from parmlip.fit.total_lattice import observed, periodic_observations, total_lattice_labels
+from parmlip.fit.total_derivatives import ByDifferences, ByResponse, PerfectCell
+from parmlip.fit.total_lattice import in_one_cell, observed, periodic_observations, total_lattice_labels
 from parmlip.io.hdf5 import ResultFile
 from parmlip.io.reference_cache import CachedLaw, ReferenceCache
 from parmlip.mechanics.energy import Energy
@@ -151,6 +151,19 @@ def test_elastic_constants_of_tight_binding_are_derivatives_of_its_stress(tmp_pa
         stress.append(-virial_cc[0, 0] / f_cc[0, 0] / a**3)
     # the first component of the joint tensor is d2 W / dF_xx dF_xx
     assert found.values["cauchy_born_2"][0] == pytest.approx((stress[0] - stress[1]) / (2 * h), rel=1e-4)
+
+
+@pytest.mark.parametrize("scheme", ["gamma_centred", "monkhorst_pack"])
+@pytest.mark.parametrize("k_points", [(1, 3, 1), (2, 2, 2), (1, 2, 1)])
+def test_deformations_of_one_cell_with_all_k_points_are_those_of_the_supercell(scheme, k_points):
+    law = builtin("Si-NRLTB", electronic_temperature=0.3, fermi_level=5.9, k_points=k_points, k_scheme=scheme)
+    repeats = (2, 1, 1)
+    perfect = PerfectCell(DIAMOND.lattice, DIAMOND.lattice_constant, repeats, DIAMOND.species)
+    of_all, of_one = ByResponse(perfect, law), in_one_cell(DIAMOND, repeats, law)
+    kept = scheme == "monkhorst_pack" and k_points == (1, 2, 1)
+    assert (of_one.perfect.cell.n_sites < perfect.cell.n_sites) != kept
+    exact = of_all.density_second().values
+    np.testing.assert_allclose(of_one.density_second().values, exact, rtol=0, atol=1e-10 * np.abs(exact).max())
 
 
 INPUT = """
