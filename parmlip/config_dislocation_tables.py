@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from parmlip.config_loop_tables import check_loop_keys
 from parmlip.config_schema import key, show
 from parmlip.errors import ConfigError
 
@@ -14,16 +15,20 @@ _LATTICES = ("bcc", "fcc", "sc", "diamond", "b2", "hcp")
 
 @dataclass(frozen=True)
 class DislocationInput:
-    """Straight dislocations along one line; `cell` then counts oriented cells along x, y, z (z the line)."""
+    """Straight dislocations along one line, of which `cell` counts oriented cells (z the line); or a loop."""
 
     kind: str = key(
-        choices=("quadrupole", "dipole", "given", "single"),
+        choices=("quadrupole", "dipole", "given", "single", "loop"),
         about="quadrupole: orthogonal cell, four cores; dipole: two in a sheared, tilted cell; given: those of cores; "
-        "single: one in a disc",
+        "single: one in a disc; loop: in conventional cells",
     )
-    line: tuple[int, ...] = key(length=(3, 3), about="direction [u, v, w] of the line")
-    plane: tuple[int, ...] = key(length=(3, 3), about="Miller indices of the glide plane, which holds the line")
+    plane: tuple[int, ...] = key(
+        length=(3, 3), about="Miller indices of the glide plane, which holds the line; of a loop's habit plane"
+    )
     burgers: tuple[float, ...] = key(length=(3, 3), about="in conventional cell vectors, such as [0.5, 0.5, 0.5]")
+    line: tuple[int, ...] | None = key(
+        None, length=(3, 3), about="direction [u, v, w] of the line, which all but loops need"
+    )
     core: str | tuple[float, ...] = key(
         "auto", choices=("auto", "easy", "hard"), length=(2, 2),
         about="place of +b in the oriented cell; or [x, y] in lattice constants; easy, hard: screws in bcc",
@@ -37,6 +42,25 @@ class DislocationInput:
         None, about="of the start: { C11 = , C12 = , C44 = } in GPa, cubic; by default those of the law"
     )
     noise: float = key(0.0, least=0.0, most=0.5, about="start: random displacements up to this, angstrom")
+    diameter: float | None = key(None, above=0.0, about="loop: L_D in lattice constants")
+    shape: str = key(
+        "circle", choices=("circle", "hexagon"), about="loop: of its line; a hexagon's diameter is over corners"
+    )
+    platelet: str = key(
+        "none", choices=("none", "insert", "remove"),
+        about="loop: sites put in or taken out, where burgers leaves the plane; none: slip",
+    )  # fmt: skip
+    centre: tuple[float, ...] | None = key(
+        None,
+        length=(3, 3),
+        about="loop: in conventional cell vectors, moved to a gap between planes; by default the cell's",
+    )
+    corner: tuple[float, ...] | None = key(
+        None, length=(3, 3), about="loop: direction of a corner; by default of the shortest lattice vector in the plane"
+    )
+    tilt: float = key(
+        0.0, least=0.0, about="loop: strain of the cell in its mean plastic distortions: 1 takes the mean stress away"
+    )
 
 
 def check_dislocations(where: str, given: DislocationInput, table: Any, crystal: Any) -> None:
@@ -48,6 +72,7 @@ def check_dislocations(where: str, given: DislocationInput, table: Any, crystal:
         raise ConfigError(f"{where}: cannot stand beside 'defects' in one cell")
     if getattr(table, "shape", "conventional") != "conventional":
         raise ConfigError(f"{where}: choose the cell; remove shape = {show(table.shape)}")
+    check_loop_keys(where, given)
     if (given.kind == "given") != bool(given.cores):
         raise ConfigError(f'{where} cores: are for kind = "given", which needs them')
     if given.kind == "given" and (given.core != "auto" or given.core_minus is not None):

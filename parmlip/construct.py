@@ -13,6 +13,7 @@ from parmlip.config_checks import check_within
 from parmlip.config_schema import show
 from parmlip.config_tables import KEYS_OF_KIND
 from parmlip.construct_dislocations import dislocated, oriented_lattice, single
+from parmlip.construct_loops import looped
 from parmlip.crystal.clamped_domain import ClampedDomain, build_domain, place_in_block
 from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects
 from parmlip.crystal.dislocation_disc import Disc
@@ -150,7 +151,7 @@ def supercell(study: Study, table: Simulation | Training, of: tuple[Lattice, flo
     domain = clamped_domain(study, table, of)
     if domain is not None:
         return domain.supercell
-    with_cores = dislocated(study, table, of)
+    with_cores = dislocated(study, table, of) or looped(study, table, of)
     if with_cores is not None:
         return with_cores.supercell
     return apply_defects(perfect_supercell(study, table, of), _defects(table.defects, study.crystal))

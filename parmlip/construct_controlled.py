@@ -39,7 +39,7 @@ def lattice_law(study: Study, of: Crystal | None = None, table: Simulation | Tra
     crystal = lattice(study, law) if of is None else of
     state = _lattice_state(law, crystal if table is None else cell_of(table, crystal))
     axes_cc = None
-    if table is not None and table.dislocations is not None:
+    if table is not None and table.dislocations is not None and table.dislocations.line is not None:
         axes_cc = oriented(crystal[0], table.dislocations.line, table.dislocations.plane).axes_cc
     return TaylorLaw(
         law, state, s.order, s.force_constant_error, s.third_order_error, harmonic_error(study, crystal, axes_cc)
@@ -146,7 +146,8 @@ def domain_length(study: Study, table: Training, of: Crystal) -> float:
     """L of a training cell: the length of its shortest cell vector that moves, angstrom."""
     named, constant = cell_of(table, of)
     cell_cc = named.cell(constant) * np.array(table.repeats)[:, None]
-    d = 2 if table.dislocations is not None else of[0].dimension  # along a line nothing is learnt
+    straight = table.dislocations is not None and table.dislocations.line is not None
+    d = 2 if straight else of[0].dimension  # along a line nothing is learnt
     return float(np.linalg.norm(cell_cc[:d], axis=1).min())
 
 

@@ -21,7 +21,7 @@ Indices = tuple[int, int, int]
 
 def dislocated(study: Study, table: Simulation | Training, of: Crystal) -> DislocatedCell | None:
     """The periodic cell with its cores; None if the table asks for none in one."""
-    if table.dislocations is None or table.dislocations.kind == "single":
+    if table.dislocations is None or table.dislocations.kind in ("single", "loop"):
         return None
     return build_dislocations(*of, table.repeats, study.crystal.species, asked(study, table))
 
@@ -38,9 +38,11 @@ def single(study: Study, table: Simulation, of: Crystal, rim: float) -> Disc:
 
 
 def oriented_lattice(table: Simulation | Training, of: Crystal) -> Crystal:
-    """The lattice in the orthogonal cell that `cell` of such a table repeats."""
+    """The lattice in the cell that `cell` of such a table repeats: orthogonal, along the line; of a loop its own."""
     given = table.dislocations
     assert given is not None
+    if given.line is None:
+        return of
     return oriented(of[0], given.line, given.plane).lattice, of[1]
 
 

@@ -14,6 +14,7 @@ from parmlip.analysis.errors import core_and_far, errors_beyond
 from parmlip.config import Simulation, Study, Training
 from parmlip.construct_controlled import domain_length
 from parmlip.construct_dislocations import given_stiffness
+from parmlip.construct_loops import is_loop
 from parmlip.crystal.defects import nearest_distance
 from parmlip.crystal.dislocation_disc import Disc
 from parmlip.crystal.dislocations import DislocatedCell
@@ -24,6 +25,7 @@ from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.parallel.comm import on_root
+from parmlip.stages_loops import compared_loops, loop_build_fields, loop_energy, loop_fields, loop_start
 from parmlip.units import GPA_PER_EV_A3
 
 logger = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ _CONTENT = 0.5  # of the Burgers vector: what is left near a core that has staye
 
 def build_fields(study: Study, of: Crystal | None) -> Fields:
     """Cores as asked for. Local."""
+    if of is not None and is_loop(study.simulation):
+        return loop_build_fields(study, of)
     made = None if of is None else construct.dislocated_cell(study, study.simulation, of)
     if made is None or of is None:
         return {}
@@ -60,6 +64,7 @@ def build_fields(study: Study, of: Crystal | None) -> Fields:
 
 def _core_fields(made: DislocatedCell | Disc) -> Fields:
     return {
+        "n_cores": Field(len(made.cores)),
         "core_positions": Field(np.array([c.position for c in made.cores]), "A", "x, y before the tilt"),
         "core_burgers": Field(np.array([c.burgers for c in made.cores]), "A", "along x, y, z"),
     }
@@ -91,6 +96,8 @@ def start(study: Study, results: Results, table: Simulation | Training, of: Crys
     if table.dislocations is None or of is None:
         return None
     c_vv = stiffness(study, results, table)
+    if is_loop(table):
+        return loop_start(study, table, of, c_vv, results.comm)
 
     def predicted() -> RealArray:
         made = construct.dislocated_cell(study, table, of)
@@ -105,6 +112,8 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
     if study.simulation.dislocations is None or of is None:
         return {}
     c_vv = stiffness(study, results, study.simulation)
+    if is_loop(study.simulation):
+        return loop_fields(study, of, u_ad, which, c_vv, results.comm)
 
     def work() -> tuple[DislocatedCell | Disc, CoreState]:
         made = construct.dislocated_cell(study, study.simulation, of)
@@ -143,8 +152,10 @@ def line_energy(cell: Supercell, fields: Fields, which: str) -> Fields:
     """Energy of a relaxed cell per dislocation and length along the line; none without dislocations. Local.
 
     Of this cell: with the elastic interaction of the cores and their images, it grows as log L_D. A disc has none: its
-    energies are to the predictor.
+    energies are to the predictor. Of a loop it is that of its line as it was put.
     """
+    if "loop_present" in fields:
+        return loop_energy(fields, which)
     if "core_position" not in fields or "predictor" in fields:
         return {}
     # of tilted cells u = 0 is strained: the formation energy, where it is known, is against the crystal
@@ -161,6 +172,8 @@ def compared_cores(
 
     Near is within half of the smallest training cell's length (else of the cores' separation). Collective on ``comm``.
     """
+    if of is not None and is_loop(study.simulation):
+        return compared_loops(study, results, of, pairs, difference_ad, comm)
     made = None if of is None else construct.dislocated_cell(study, study.simulation, of)
     if made is None or of is None:
         return {}
