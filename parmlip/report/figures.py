@@ -265,7 +265,9 @@ def _summary_figure(path: Path) -> Figure | None:
     if fields:
         values = scalars(path)
         dimension = int(values.get(key_at(values, point, "build.dimension"), 3))
-        if key_at(values, point, "build.core_separation") in values:
+        if values.get(key_at(values, point, "build.domain")) == "disc":
+            dimension = 2  # defects repeat along z
+        if key_at(values, point, "build.n_cores") in values:
             dimension = 1  # displacements of dislocations do not decay
         _displacement_panel(panels[-1], *fields, dimension=dimension)
     if point is not None:

@@ -1,0 +1,193 @@
+"""Discs and balls with a clamped rim through the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import h5py
+import numpy as np
+import pytest
+
+from parmlip.config import loads
+from parmlip.errors import ConfigError
+
+PARMLIP = (sys.executable, "-m", "parmlip")
+INPUT = """
+[crystal]
+lattice = "bcc"
+species = ["W"]
+
+[reference]
+parameters = "W-FS84"
+
+[simulation]
+domain = "disc"
+radius = 16.0
+defects = [{ kind = "vacancy", at = [0, 0, 0] }]
+
+[[training]]
+cell = [3, 3, 3]
+defects = [{ kind = "vacancy", at = [0, 0, 0] }]
+samples = 8
+test_samples = 2
+
+[surrogate]
+correlation_order = 2
+total_degree = 8
+cutoff = 4.5
+
+[relax]
+force_tolerance = 1e-7
+
+[report]
+structures = true
+"""
+EDGE = '{ kind = "single", line = [0, 0, 1], plane = [0, 1, 0], burgers = [1, 0, 0] }'
+REFERENCE_ALONE = ('run.stages=["build","reference","relax"]', 'relax.laws=["reference"]')
+
+
+def run(directory: Path, *changes: str, mpirun=None, ranks: int = 0, text: str = INPUT) -> None:
+    (directory / "run.toml").write_text(text)
+    arguments = ["run.toml", *(x for c in changes for x in ("--set", c))]
+    if ranks:
+        done = mpirun(ranks, *PARMLIP, *arguments, timeout=300, cwd=directory)
+    else:
+        done = subprocess.run([*PARMLIP, *arguments], cwd=directory, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def scalars(directory: Path) -> dict:
+    done = subprocess.run(
+        [*PARMLIP, "report", "run.h5", "--json"], cwd=directory, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("domain")
+    run(directory)
+    return directory
+
+
+def test_both_laws_relax_the_free_sites_alone_and_are_compared_on_them(serial):
+    found = scalars(serial)
+    assert found["build.domain"] == "disc"
+    assert found["build.rim"] == pytest.approx(2.0 * 4.5 + 1.0)  # the longer cutoff is the surrogate's
+    assert found["compare.energy_error"] == pytest.approx(
+        abs(found["relax_reference.energy"] - found["relax_surrogate.energy"]), abs=1e-12
+    )
+    with h5py.File(serial / "run.h5") as file:
+        free = file["build"]["free"][...]
+        assert free.sum() == found["build.n_free"]
+        for law in ("relax_reference", "relax_surrogate"):
+            u_ac = file[law]["displacement"][...]
+            assert np.abs(u_ac[~free]).max() == 0.0 == np.abs(file[law]["forces"][...][~free]).max()
+            assert np.abs(u_ac[free]).max() > 1e-3
+            assert np.abs(file[law]["forces"][...]).max() <= 1e-7
+    structure = ase.io.read(serial / "run_reference.xyz")
+    np.testing.assert_array_equal(structure.arrays["free"].astype(bool), free)
+    assert structure.pbc.tolist() == [False, False, True]
+
+
+def test_the_unrelaxed_formation_energy_is_that_of_a_periodic_cell(serial, tmp_path):
+    """The rim's surface has no part in it; the disc repeats along z with the crystal's period."""
+    periodic = ("simulation={cell=[8,8,1],defects=[{kind='vacancy',at=[0,0,0]}]}",)
+    run(tmp_path, *periodic, *REFERENCE_ALONE)
+    disc, cell = scalars(serial), scalars(tmp_path)
+    key = "relax_reference.formation_energy_unrelaxed"
+    assert disc[key] == pytest.approx(cell[key], abs=1e-8)
+    key = "relax_reference.formation_energy"
+    assert disc[key] == pytest.approx(cell[key], abs=5e-3)
+    assert disc[key] != pytest.approx(cell[key], abs=1e-6)  # clamped here, images there
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_results_do_not_depend_on_the_number_of_ranks(serial, tmp_path, mpirun, ranks):
+    run(tmp_path, mpirun=mpirun, ranks=ranks)
+    ours, theirs = scalars(tmp_path), scalars(serial)
+    assert ours["relax_reference.energy"] == pytest.approx(theirs["relax_reference.energy"], rel=1e-10)
+    for key in ("relax_surrogate.energy", "compare.geometry_error", "relax_surrogate.formation_energy"):
+        assert ours[key] == pytest.approx(theirs[key], rel=1e-5)
+
+
+def test_a_single_edge_dislocation_keeps_its_core_and_the_rim_its_predictor(tmp_path):
+    run(
+        tmp_path, "simulation.defects=[]", f"simulation.dislocations={EDGE}", "simulation.radius=22",
+        'relax.method="lbfgs"', *REFERENCE_ALONE,
+    )  # fmt: skip
+    found = scalars(tmp_path)
+    assert found["relax_reference.cores_present"] is True
+    assert found["relax_reference.stable"] is True
+    assert "relax_reference.formation_energy" not in found
+    assert "relax_reference.line_energy" not in found
+    with h5py.File(tmp_path / "run.h5") as file:
+        law, free = file["relax_reference"], file["build"]["free"][...]
+        u_ac, u0_ac = law["displacement"][...], law["predictor"][...]
+        np.testing.assert_array_equal(u_ac[~free], u0_ac[~free])
+        assert np.abs(u_ac - u0_ac).max() > 0.1
+        burgers = file["build"]["core_burgers"][0]
+        np.testing.assert_allclose(law["core_burgers"][0], burgers, atol=0.15 * np.linalg.norm(burgers))
+        assert np.linalg.norm(law["core_position"][0] - file["build"]["core_positions"][0]) < 2.0
+        assert set(np.unique(law["coordination"][...][~free])) == {14}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (("simulation.cell=[4,4,4]",), 'cell = [4, 4, 4]: is not for domain = "disc"'),
+        (("simulation={domain='disc'}",), "missing key 'radius'"),
+        (("simulation.domain=periodic",), "missing key 'cell': conventional cells"),
+        (("simulation={cell=[4,4,4],radius=9.0}",), 'radius: is for domain = "disc" or "ball"'),
+        (("simulation.domain=disk",), 'did you mean "disc"?'),
+        (("simulation.domain=ball", "simulation.periods=2"), "periods: is for a disc"),
+        (("simulation.line=[1,1,1]",), "line, plane: give both, or neither"),
+        (("crystal={lattice='chain',species=['W']}", "training=[{cell=[9]}]"), "of 1 dimension(s)"),
+        (("run.stages=['build','reference','relax','entropy']",), '"entropy" needs [simulation] domain = "periodic"'),
+        (("fit.committee=4", "relax.error_bars=4"), "error_bars = 4: must be 0"),
+        (("training.dislocations=" + EDGE, "training.defects=[]"), 'is for [simulation] with domain = "disc"'),
+        (("simulation.dislocations=" + EDGE,), "cannot stand beside 'defects'"),
+        (("simulation={cell=[4,4,4],dislocations=" + EDGE + "}",), 'needs domain = "disc" and a radius'),
+        (("simulation={domain='ball',radius=20.0,dislocations=" + EDGE + "}",), 'a disc takes "single" alone'),
+        (("surrogate.kind=taylor", "fit={}"), 'write states = "lattice"'),
+        (("sweep={'surrogate.cutoff'=[4.5,5.0]}",), "rim: must be given where [sweep] changes surrogate.cutoff"),
+    ],
+)
+def test_what_does_not_go_together_is_refused_in_one_line(changes, words):
+    with pytest.raises(ConfigError) as refused:
+        loads(INPUT, changes)
+    assert words in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (("simulation.rim=8.0",), "rim = 8: must be at least 9.00 A, twice the surrogate's cutoff 4.5 A"),
+        (("simulation.radius=5.0",), "radius = 5: must be at least 8.22 A"),
+        (("simulation.defects.0.at=[6,0,0]",), "from the centre of the disc, outside of its free region"),
+        (
+            ("simulation.defects=[]", "simulation.dislocations=" + EDGE, "simulation.dislocations.core=[0.0,0.0]"),
+            "is on a column of sites",
+        ),
+        (
+            ("simulation.defects=[]", "simulation.dislocations=" + EDGE, "simulation.rim=9.5"),
+            "twice the surrogate's cutoff 4.5 A and the Burgers vector",
+        ),
+    ],
+)
+def test_what_cannot_be_built_ends_with_one_line_before_any_work(tmp_path, changes, words):
+    (tmp_path / "run.toml").write_text(INPUT)
+    done = subprocess.run(
+        [*PARMLIP, "run.toml", "--check", *(x for c in changes for x in ("--set", c))],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stdout
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("parmlip: error:")
+    assert words in last
