@@ -286,7 +286,8 @@ def _prepared(name: str, table: Any) -> Any:
         if preset == "balanced":
             table = {**table, "weights": {}, "balance": True}
         else:
-            table = {**table, "weights": {**dict.fromkeys(OBSERVATION_NAMES, 0.0), **WEIGHT_PRESETS[preset]}}
+            weights = {**dict.fromkeys(OBSERVATION_NAMES, 0.0), **WEIGHT_PRESETS[preset]}
+            table = {**table, "weights": weights, "cauchy_born_per": "site"}
     return with_elasticity(table)
 
 

@@ -58,7 +58,14 @@ from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_locality import locality_fields
 from parmlip.stages_match import matched
 from parmlip.stages_rates import moves, rates_fields, saddle_positions
-from parmlip.stages_rows import all_factors, constraints, lattice_labels, matching_fields, probes_of
+from parmlip.stages_rows import (
+    all_factors,
+    constraints,
+    lattice_labels,
+    matching_fields,
+    probes_of,
+    weights_of_rows,
+)
 from parmlip.stages_total import bulk_of_total, equilibrium_of_total, labels, relaxed_positions
 
 logger = logging.getLogger(__name__)
@@ -201,7 +208,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     of = crystal_of(study, results)
     basis = construct.ace_basis(study.surrogate, _species(study, results), of, _nearest_distance(study, results))
     training = Dataset.unpacked(results.read("label", "training"))
-    weights = {name: weight for name, weight in asdict(study.fit.weights).items() if weight > 0.0}
+    weights = weights_of_rows(study, of)
     begin = time.perf_counter()
     with timed("design"):
         factors = all_factors(study, results, basis, training, of)

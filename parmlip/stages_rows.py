@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import asdict
 
 import numpy as np
 from mpi4py import MPI
@@ -110,6 +111,19 @@ def all_factors(
             )
         factors |= lattice_factors(basis, asked, {n: np.asarray(values[n]) for n in on_lattice}, comm=results.comm)
     return factors
+
+
+def weights_of_rows(study: Study, of: tuple[Lattice, float] | None) -> dict[str, float]:
+    """Weights above zero, of the squared residuals of the rows as they are made: Cauchy-Born ones are per volume."""
+    weights = {name: weight for name, weight in asdict(study.fit.weights).items() if weight > 0.0}
+    if study.fit.cauchy_born_per == "site" and of is not None:
+        lattice, lattice_constant = of
+        d = lattice.dimension
+        volume = abs(float(np.linalg.det(lattice.cell(lattice_constant)[:d, :d]))) / lattice.n_basis
+        for name in weights:
+            if name.startswith("cauchy_born"):
+                weights[name] *= volume**2
+    return weights
 
 
 def _stored_factors(study: Study, results: Results) -> design.Factors | None:

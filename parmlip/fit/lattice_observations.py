@@ -48,8 +48,8 @@ class SiteEnergyDerivative:
 
     Tuples of neighbours that an isometry of the crystal or a change of order takes into each other have the same
     derivatives up to a rotation: one of each orbit is observed, times the square root of the orbit's size. The sum of
-    squares is that over all tuples. Every component is multiplied by prod_i exp(2 gamma |rho_i|) over its
-    neighbours rho_i, the inverse of the weights of (3.1).
+    squares is that over all tuples. Every component is multiplied by prod_i exp(gamma |rho_i|) over its neighbours
+    rho_i, so that squares have the inverse of the weights (3.2), prod_i exp(-2 gamma |rho_i|).
 
     References
     ----------
@@ -370,7 +370,7 @@ def _unit(patch: Patch, site: int, component: int) -> RealArray:
 
 def _scales(patch: Patch, tuples: IntArray, counts: IntArray, gamma: float) -> RealArray:
     distance_t = np.linalg.norm(patch.positions_ac, axis=1)[tuples].sum(axis=1)
-    return np.asarray(np.sqrt(counts) * np.exp(2.0 * gamma * distance_t))
+    return np.asarray(np.sqrt(counts) * np.exp(gamma * distance_t))
 
 
 def sorted_tuples(n: int, order: int, last: int | None = None) -> tuple[IntArray, RealArray]:

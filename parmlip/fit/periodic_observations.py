@@ -23,7 +23,7 @@ class PeriodicForceDerivative:
     """d^order F_0 / d(positions of sites) of the force on one basis site, sites moving with their images: eps^F_order.
 
     Tuples are all of the cell, reduced by the isometries that keep the site and the cell's translations, and weighted
-    with prod exp(2 gamma |rho|), |rho| the distance of the nearest image, as for `ForceDerivative`.
+    with prod exp(gamma |rho|), |rho| the distance of the nearest image, as for `ForceDerivative`.
 
     References
     ----------
@@ -84,7 +84,7 @@ class PeriodicForceDerivative:
         image_xc = (shift_xc * np.array(cell.periodic)) @ cell.cell_cc
         r_ac = cell.positions_ac - cell.positions_ac[self.site]
         distance_a = np.linalg.norm(r_ac[:, None] + image_xc, axis=2).min(axis=1)
-        return tuples, np.asarray(np.sqrt(counts) * np.exp(2.0 * self.gamma * distance_a[tuples].sum(axis=1)))
+        return tuples, np.asarray(np.sqrt(counts) * np.exp(self.gamma * distance_a[tuples].sum(axis=1)))
 
     @property
     def n_parts(self) -> int:

@@ -98,10 +98,10 @@ def test_the_sum_of_squares_over_orbits_is_that_over_all_tuples_of_neighbours(or
             moves = []
             for a, c in zip(prefix, components, strict=True):
                 v_ac = np.zeros((n, 3))
-                v_ac[a, c] = np.exp(2 * gamma * np.linalg.norm(patch.positions_ac[a]))
+                v_ac[a, c] = np.exp(gamma * np.linalg.norm(patch.positions_ac[a]))
                 moves.append(patch.bonds(v_ac))
             change_ac = along(tangent, patch.r_pc, moves[0], moves[1:], law.cutoff)[1:, :2]
-            scale_a = np.exp(2 * gamma * np.linalg.norm(patch.positions_ac[1:], axis=1))
+            scale_a = np.exp(gamma * np.linalg.norm(patch.positions_ac[1:], axis=1))
             total += np.sum((change_ac * scale_a[:, None]) ** 2)
     reduced = SiteEnergyDerivative(crystal, order, RADIUS, gamma=gamma).values(law)
     assert np.sum(reduced**2) == pytest.approx(total, rel=1e-10)
@@ -162,11 +162,13 @@ def test_symmetric_components_of_the_elastic_tensors_are_there_once_with_their_n
         assert np.sum(reduced**2) == pytest.approx(np.sum(tensor**2), rel=1e-12)
 
 
-def test_weights_are_exponential_in_the_distance_of_every_neighbour():
-    plain, weighted = (SiteEnergyDerivative(CRYSTALS[0], 1, 5.1, gamma=g) for g in (0.0, 0.2))
+def test_squares_are_divided_by_weights_exponential_in_the_distance_of_every_neighbour():
+    """Chen, Ortner, Wang (2021), (3.1) with (3.2): |V_rho|^2 / prod exp(-2 gamma |rho_i|)."""
+    gamma = 0.2
+    plain, weighted = (SiteEnergyDerivative(CRYSTALS[0], 1, 5.1, gamma=g) for g in (0.0, gamma))
     distance_t = np.linalg.norm(plain.patch.positions_ac[plain._orbits[0][:, 0]], axis=1)
-    expected = plain.values(W) * np.repeat(np.exp(0.4 * distance_t), 3)
-    np.testing.assert_allclose(weighted.values(W), expected, rtol=1e-13)
+    w_t = np.exp(-2 * gamma * distance_t)
+    np.testing.assert_allclose(weighted.values(W) ** 2, plain.values(W) ** 2 / np.repeat(w_t, 3), rtol=1e-13)
 
 
 def test_what_cannot_be_observed_is_refused():
