@@ -6,7 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from parmlip.config_dislocation_tables import check_controlled_lines, check_dislocations, check_elastic_error
+from parmlip.config_dislocation_tables import (
+    check_controlled_lines,
+    check_dislocations,
+    check_elastic_error,
+    check_offsets,
+)
 from parmlip.config_domain_tables import check_domain
 from parmlip.config_entropy_tables import check_entropy
 from parmlip.config_fit_tables import (
@@ -110,6 +115,7 @@ def check_tables(tables: Mapping[str, Any]) -> None:
             "correlation_order must be above 1"
         )
     _check_controlled(tables)
+    check_offsets(tables)
     check_entropy_target(tables)
     _check_advise(tables)
     check_rates(tables)

@@ -38,6 +38,10 @@ class DislocationInput:
     polarity: float = key(
         0.0, least=-0.5, most=0.5, about="start: shift of the three columns at every core, in Burgers vectors"
     )
+    offsets: int | tuple[tuple[float, ...], ...] = key(
+        1,
+        about="starts: shifts [x, y] of the cores, in lattice constants, or how many along x; the lowest is taken",
+    )
     elastic_constants: dict[str, float] | None = key(
         None, about="of the start: { C11 = , C12 = , C44 = } in GPa, cubic; by default those of the law"
     )
@@ -91,6 +95,28 @@ def check_dislocations(where: str, given: DislocationInput, table: Any, crystal:
     for i, core in enumerate(given.cores):
         if len(core) != 3:
             raise ConfigError(f"{where} cores[{i}] = {show(core)}: must be [x, y, factor of burgers]")
+
+
+def check_offsets(tables: Mapping[str, Any]) -> None:
+    """Scans of starts are for cores in the simulation cell and laws that Newton's method or L-BFGS can ask often."""
+    for i, table in enumerate(tables.get("training", ())):
+        if table.dislocations is not None and table.dislocations.offsets != 1:
+            raise ConfigError(
+                f"[[training]] {i + 1} dislocations offsets: are for [simulation]; give the place of the core that it "
+                "finds as core = [x, y]"
+            )
+    given = getattr(tables.get("simulation"), "dislocations", None)
+    if given is None or given.offsets == 1:
+        return
+    where = f"[simulation] dislocations offsets = {show(given.offsets)}"
+    if isinstance(given.offsets, int):
+        if given.offsets < 1:
+            raise ConfigError(f"{where}: must be at least 1")
+    elif not given.offsets or any(len(shift) != 2 for shift in given.offsets):
+        raise ConfigError(f"{where}: must be a number, or a list of [x, y]")
+    reference = tables.get("reference")
+    if reference is not None and reference.is_total:
+        raise ConfigError(f"{where}: need a [reference] with site energies")
 
 
 def check_controlled_lines(tables: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from parmlip.config_schema import show
 from parmlip.errors import ConfigError
 
 _OF_LOOPS: Final = ("diameter", "shape", "platelet", "centre", "corner", "tilt")
-_OF_LINES: Final = ("line", "core", "core_minus", "cores", "polarity")
+_OF_LINES: Final = ("line", "core", "core_minus", "cores", "polarity", "offsets")
 
 
 def check_loop_keys(where: str, given: Any) -> None:

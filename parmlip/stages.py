@@ -57,6 +57,7 @@ from parmlip.stages_equilibrium import bulk_fields, crystal_of, relaxed_equilibr
 from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_locality import locality_fields
 from parmlip.stages_match import matched
+from parmlip.stages_offsets import scanned_start
 from parmlip.stages_rates import moves, rates_fields, saddle_positions
 from parmlip.stages_rows import (
     all_factors,
@@ -302,20 +303,22 @@ def match(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The reference's equilibrium in the simulation cell."""
     law, of = construct.any_law(study), crystal_of(study, results)
-    start_ad = start(study, results, study.simulation, of)
     if isinstance(law, CachedLaw):
+        start_ad = start(study, results, study.simulation, of)
         fields = equilibrium_of_total(study, law, of, comm, start_ad)
         return {**fields, **core_fields(study, results, of, fields["displacement"].value, "reference")}
-    return relaxed_equilibrium(study, results, comm, law, "reference", start_ad)
+    start_ad, scan = scanned_start(study, results, of, law, comm, "reference")
+    return {**relaxed_equilibrium(study, results, comm, law, "reference", start_ad), **scan}
 
 
 def relax_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's equilibrium, sought from the reference's where that is known: the same basin is wanted."""
+    law = _surrogate(study, results)
     if "reference" in study.relax.laws:
-        start_ad = results.read("relax_reference", "displacement")
+        start_ad, scan = results.read("relax_reference", "displacement"), {}
     else:
-        start_ad = start(study, results, study.simulation, crystal_of(study, results))
-    return relaxed_equilibrium(study, results, comm, _surrogate(study, results), "surrogate", start_ad)
+        start_ad, scan = scanned_start(study, results, crystal_of(study, results), law, comm, "surrogate")
+    return {**relaxed_equilibrium(study, results, comm, law, "surrogate", start_ad), **scan}
 
 
 def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:

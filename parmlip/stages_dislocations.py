@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 Fields = dict[str, Field]
 RealArray = NDArray[np.float64]
 Crystal = tuple[Lattice, float]
+Offset = tuple[float, float]
 
 # Cores of one basin are no farther apart than this part of the Burgers vector, and have polarities of one sign.
 _SAME_CORE = 0.5
@@ -91,8 +92,13 @@ def stiffness(study: Study, results: Results, table: Simulation | Training) -> R
     )
 
 
-def start(study: Study, results: Results, table: Simulation | Training, of: Crystal | None) -> RealArray | None:
-    """The predictor (n_sites, 3), angstrom; None without dislocations. Collective on ``results.comm``."""
+def start(
+    study: Study, results: Results, table: Simulation | Training, of: Crystal | None, offset: Offset = (0.0, 0.0)
+) -> RealArray | None:
+    """The predictor (n_sites, 3), angstrom, of cores moved by `offset` (x, y in angstrom); None without dislocations.
+
+    Collective on ``results.comm``.
+    """
     if table.dislocations is None or of is None:
         return None
     c_vv = stiffness(study, results, table)
@@ -102,7 +108,9 @@ def start(study: Study, results: Results, table: Simulation | Training, of: Crys
     def predicted() -> RealArray:
         made = construct.dislocated_cell(study, table, of)
         assert made is not None
-        return made.start(c_vv) if isinstance(made, Disc) else made.predictor(c_vv)
+        if isinstance(made, Disc):
+            return made.start(c_vv, offset)
+        return (made.shifted(offset) if any(offset) else made).predictor(c_vv)
 
     return on_root(results.comm, "dislocations", predicted)
 

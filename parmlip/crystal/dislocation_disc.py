@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -61,16 +61,41 @@ class Disc(ClampedDomain):
         within = _SLIP * float(np.linalg.norm(self.core.burgers)) if slip_radius is None else slip_radius
         return slip_corrected(solution, self.core, self.supercell.positions_ac, within)
 
-    def start(self, stiffness_vv: RealArray) -> RealArray:
-        """The predictor with the seed of the core and noise on free sites, (n_sites, 3), angstrom."""
-        u_ac = self.predictor(stiffness_vv)
+    def start(self, stiffness_vv: RealArray, offset: tuple[float, float] = (0.0, 0.0)) -> RealArray:
+        """The predictor with the seed of the core and noise on free sites, (n_sites, 3), angstrom.
+
+        With an `offset`, [x, y] in angstrom, free sites start about a core that is shifted by it; the rim has the
+        predictor.
+
+        Raises
+        ------
+        ConfigError
+            The shifted core is on a column of sites, or, with an edge part, in another gap between glide planes.
+        """
+        u_ac, core = self.predictor(stiffness_vv), self.core
+        if any(offset):
+            core = Core((core.position[0] + offset[0], core.position[1] + offset[1]), core.burgers)
+            self._check_shift(core)
+            u_ac[self.free_a] = replace(self, core=core).predictor(stiffness_vv)[self.free_a]
         if self.polarity != 0.0:
-            trio_n = nearest_columns(self.supercell.positions_ac, self.core.position, self.vectors_kc, 3)
+            trio_n = nearest_columns(self.supercell.positions_ac, core.position, self.vectors_kc, 3)
             u_ac[trio_n] += self.polarity * np.array(self.core.burgers)
         if self.noise > 0.0:
             stream = np.random.default_rng([self.seed, 6])
             u_ac += np.where(self.free_a[:, None], stream.uniform(-self.noise, self.noise, u_ac.shape), 0.0)
         return u_ac
+
+    def _check_shift(self, core: Core) -> None:
+        grid = self.supercell.grid
+        assert grid is not None
+        x_ac = self.supercell.positions_ac
+        nearest = np.linalg.norm(x_ac[:, :2] - np.array(core.position), axis=1).min()
+        low, high = sorted((self.core.position[1], core.position[1]))
+        crossed = core.burgers[0] != 0.0 and ((x_ac[:, 1] > low - 1e-6) & (x_ac[:, 1] < high + 1e-6)).any()
+        if nearest < _ON_COLUMN * grid.lattice_constant or crossed:
+            why = "leaves the gap between its glide planes" if crossed else "is on a column of sites"
+            at = f"[{core.position[0]:.3f}, {core.position[1]:.3f}] A"
+            raise ConfigError(f"[simulation] dislocations offsets: the core at {at} {why}")
 
 
 def build_disc(

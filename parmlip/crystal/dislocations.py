@@ -6,7 +6,7 @@ dislocations come in by a displacement, the predictor of linear elasticity.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import Final
 
@@ -95,6 +95,22 @@ class DislocatedCell:
         u_ac -= u_ac.mean(axis=0)
         self._check_overlap(u_ac)
         return u_ac
+
+    def shifted(self, offset: tuple[float, float]) -> DislocatedCell:
+        """The same cell with all cores moved by [x, y], angstrom.
+
+        Raises
+        ------
+        ConfigError
+            A core would be on a column of sites, or an edge's glide plane hold sites.
+        """
+        grid = self.supercell.grid
+        assert grid is not None
+        dx, dy = offset
+        cores = tuple(Core((c.position[0] + dx, c.position[1] + dy), c.burgers) for c in self.cores)
+        has_edge = any(c.burgers[0] != 0.0 for c in cores)
+        _check_cores(self.orientation, cores, self.vectors_kc, grid.lattice_constant, has_edge)
+        return replace(self, cores=cores)
 
     def _seeds(self) -> RealArray:
         u_ac = np.zeros((self.supercell.n_sites, 3))
