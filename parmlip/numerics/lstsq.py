@@ -31,6 +31,8 @@ _SMALLEST_LEAF = 256
 # Columns of exactly unit norm leave the first pivot, and with it all that is truncated, to rounding: predictions were
 # measured to differ by 2 % between one rank and two. So pivots are chosen as if later columns were this much shorter.
 _TIE_BREAK = 1e-8
+# Columns below this part of the largest are functions that symmetry makes zero in every row, with their rounding.
+_ROUNDING = 1e-16
 
 
 class RFactor:
@@ -267,6 +269,12 @@ class LeastSquaresResult:
         return float(self.diagonal[0] / self.diagonal[self.rank - 1]) if self.rank else 1.0
 
 
+def unit_scale(column_norms: FloatArray) -> FloatArray:
+    """What columns are divided by to have unit norm; columns that are nothing but rounding are not made larger."""
+    largest = column_norms.max()
+    return np.where(column_norms > _ROUNDING * largest, column_norms, largest)
+
+
 def solve_rrqr(
     factor: RFactor, tolerance: float, column_scaling: bool = True, inverse: bool = False
 ) -> LeastSquaresResult:
@@ -303,7 +311,7 @@ def solve_rrqr(
     column_norms = np.linalg.norm(r, axis=0)
     if not column_norms.any():
         raise DataError("nothing to fit: all rows of the least-squares problem are zero")
-    scale = np.where(column_norms > 0.0, column_norms, 1.0) if column_scaling else np.ones(n)
+    scale = unit_scale(column_norms) if column_scaling else np.ones(n)
     shorter = 1.0 - _TIE_BREAK * np.arange(n) / n
     projected, pivoted, pivots = scipy.linalg.qr_multiply(r * (shorter / scale), values, mode="right", pivoting=True)
     pivoted = pivoted / shorter[pivots]  # it chose the pivots and has no place in the solution

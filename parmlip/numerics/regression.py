@@ -17,7 +17,7 @@ import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
 
 from parmlip.errors import ConvergenceError, DataError
-from parmlip.numerics.lstsq import FloatArray, RFactor, solve_rrqr
+from parmlip.numerics.lstsq import FloatArray, RFactor, solve_rrqr, unit_scale
 
 logger = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def regress(
     column_norms = np.linalg.norm(augmented[:, :n], axis=0)
     if not column_norms.any():
         raise DataError("nothing to fit: all rows of the least-squares problem are zero")
-    unit = np.where(column_norms > 0.0, column_norms, 1.0) if column_scaling else np.ones(n)
+    unit = unit_scale(column_norms) if column_scaling else np.ones(n)
     if constraints is not None and not len(constraints.values_e):
         constraints = None
     if solver == "rrqr" and constraints is None:

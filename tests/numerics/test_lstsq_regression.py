@@ -23,6 +23,16 @@ def noisy(n_rows=120, n_columns=8, noise=0.3, seed=0):
 
 
 @pytest.mark.parametrize("solver", ["rrqr", "svd", "ridge"])
+def test_columns_of_nothing_but_rounding_get_no_coefficients(solver):
+    rows, values, _ = noisy()
+    rounding = 1e-18 * np.random.default_rng(5).standard_normal((len(rows), 3))
+    known = regress(factor_of(rows, values), solver, tolerance=1e-6).coefficients
+    found = regress(factor_of(np.hstack([rows, rounding]), values), solver, tolerance=1e-6).coefficients
+    np.testing.assert_allclose(found[:8], known, rtol=1e-9)
+    assert np.abs(found[8:]).max() < 1e-6 * np.abs(known).max()
+
+
+@pytest.mark.parametrize("solver", ["rrqr", "svd", "ridge"])
 def test_without_regularisation_each_solver_is_least_squares(solver):
     rows, values, _ = noisy()
     expected = np.linalg.lstsq(rows, values, rcond=None)[0]
