@@ -18,6 +18,7 @@ from parmlip.config_domain_tables import check_swept_domain
 from parmlip.config_entropy_tables import Entropy
 from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights, with_elasticity
 from parmlip.config_locality_tables import Locality
+from parmlip.config_qmmm_tables import QMMM
 from parmlip.config_rates_tables import Rates
 from parmlip.config_schema import plain, read_table, show, suggestion, toml_document
 from parmlip.config_sweep import choices, read_sweep, swept_keys
@@ -46,7 +47,6 @@ __all__ = [
 
 # Tables whose every key has a default exist without being written; the others only where the input has them.
 _WRITTEN: Final = ("crystal", "reference", "simulation", "training", "dataset")
-_LATER_TABLES: Final = ("qmmm",)
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,11 @@ class Study:
     def compare(self) -> Compare:
         """[compare]."""
         return self._table("compare")  # type: ignore[no-any-return]
+
+    @property
+    def qmmm(self) -> QMMM:
+        """[qmmm]."""
+        return self._table("qmmm")  # type: ignore[no-any-return]
 
     @property
     def advise(self) -> Advise:
@@ -255,8 +260,6 @@ def loads(text: str, overrides: Iterable[str] = (), source: Path = Path("input.t
 def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
     tables: dict[str, Any] = {}
     for name in values:
-        if name in _LATER_TABLES:
-            raise ConfigError(f"table [{name}] is not available in this version yet; remove it")
         if name not in TABLES and name != "sweep":
             raise ConfigError(f"unknown table [{name}]{suggestion(name, [*TABLES, 'sweep'], '[{}]')}")
     for name, kind in TABLES.items():

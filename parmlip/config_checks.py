@@ -24,6 +24,7 @@ from parmlip.config_fit_tables import (
     check_entropy_target,
 )
 from parmlip.config_locality_tables import check_locality
+from parmlip.config_qmmm_tables import check_qmmm
 from parmlip.config_rates_tables import check_around, check_rates
 from parmlip.config_schema import plain, show
 from parmlip.config_tables import (
@@ -122,6 +123,7 @@ def check_tables(tables: Mapping[str, Any]) -> None:
     check_entropy(tables)
     check_around(tables)
     check_locality(tables)
+    check_qmmm(tables)
     _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:
         raise ConfigError(

@@ -11,11 +11,13 @@ from parmlip.config_dislocation_tables import DislocationInput
 from parmlip.config_entropy_tables import Entropy
 from parmlip.config_fit_tables import Fit, Surrogate
 from parmlip.config_locality_tables import Locality
+from parmlip.config_qmmm_tables import QMMM
 from parmlip.config_rates_tables import Jump, Rates
 from parmlip.config_schema import key
 
 STAGE_NAMES: Final = (
-    "build", "reference", "train", "match", "relax", "compare", "advise", "entropy", "rates", "locality", "report",
+    "build", "reference", "train", "match", "relax", "compare", "qmmm", "advise", "entropy", "rates", "locality",
+    "report",
 )  # fmt: skip
 DEFAULT_STAGES: Final = ("build", "reference", "train", "relax", "compare", "report")
 # Lattices: number of species slots and of components that move; `crystal.lattices.LATTICES` has the geometry.
@@ -60,7 +62,7 @@ KEYS_OF_KIND: Final = MappingProxyType(
 class Run:
     """[run]: what is done and where the results go."""
 
-    stages: tuple[str, ...] = key(DEFAULT_STAGES, choices=STAGE_NAMES, later=("qmmm",), length=(1, 12))
+    stages: tuple[str, ...] = key(DEFAULT_STAGES, choices=STAGE_NAMES, length=(1, 12))
     output: str = key("", about="name of the HDF5 file; by default the input's name with .h5")
     seed: int = key(1, least=0)
     groups: int = key(1, least=1, about="groups of ranks that do points of a sweep side by side")
@@ -347,7 +349,7 @@ TABLES: Final[Mapping[str, type]] = MappingProxyType(
         "run": Run, "crystal": Crystal, "reference": Reference, "simulation": Simulation, "training": Training,
         "dataset": Dataset,
         "surrogate": Surrogate, "fit": Fit, "match": Match, "relax": Relax, "compare": Compare,
-        "advise": Advise, "entropy": Entropy, "rates": Rates, "locality": Locality, "report": Report,
+        "qmmm": QMMM, "advise": Advise, "entropy": Entropy, "rates": Rates, "locality": Locality, "report": Report,
     }
 )  # fmt: skip
 

@@ -34,7 +34,7 @@ class Stage:
 
     def of(self, study: Study) -> Stage:
         """The step as this input wants it."""
-        return self if self.instead is None or not self.instead[0](study) else self.instead[1]
+        return self if self.instead is None or not self.instead[0](study) else self.instead[1].of(study)
 
 
 def _by_name(name: str) -> Callable[[Study, Results, MPI.Comm], Mapping[str, Field]]:
@@ -64,6 +64,21 @@ def _is_controlled(study: Study) -> bool:
 
 def _at_equilibrium(study: Study) -> bool:
     return study.locality.displacement.kind == "equilibrium"
+
+
+def _without_truth(study: Study) -> bool:
+    return not study.qmmm.truth or study.reference.is_total
+
+
+def _without_surrogate(study: Study) -> bool:
+    return study.qmmm.mm == "reference"
+
+
+def _qmmm(*needs: str, instead: tuple[Callable[[Study], bool], Stage] | None = None) -> Stage:
+    """The coupling, which needs the MM law and the reference's equilibrium where the input wants them."""
+    learnt = ("surrogate",) if "train" in needs else ()
+    tables = (*_MODEL, "simulation", "relax", "compare.neighbours", "qmmm", *learnt)
+    return Stage(_by_name("qmmm"), "qmmm", ("build", "reference", *needs), tables, instead=instead)
 
 
 _MODEL: Final = ("crystal", "reference")
@@ -106,6 +121,12 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
             _by_name("compare"), "compare", ("relax_reference", "relax_surrogate"), ("compare",), ("training",),
             wanted=_has_law,
         ),
+        "qmmm": _qmmm("train", "relax_reference", instead=(
+            lambda study: _without_truth(study) or _without_surrogate(study),
+            _qmmm("train", instead=(
+                _without_surrogate, _qmmm("relax_reference", instead=(_without_truth, _qmmm()))
+            )),
+        )),
         "advise": Stage(
             _by_name("advise"), "advise", ("build", "reference", "train", "match", "relax_surrogate"),
             ("training", "simulation", "surrogate", "fit", "compare.neighbours", "advise"),

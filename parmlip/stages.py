@@ -23,6 +23,7 @@ from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
 from parmlip.config_schema import suggestion
 from parmlip.construct_controlled import defect_distance, domain_size
+from parmlip.construct_qmmm import check_everywhere
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.errors import ConfigError, DataError
@@ -58,6 +59,7 @@ from parmlip.stages_errors import parity_fields, split_fields
 from parmlip.stages_locality import locality_fields
 from parmlip.stages_match import matched
 from parmlip.stages_offsets import scanned_start
+from parmlip.stages_qmmm import qmmm_fields
 from parmlip.stages_rates import moves, rates_fields, saddle_positions
 from parmlip.stages_rows import (
     all_factors,
@@ -84,6 +86,8 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     cell = construct.supercell(study, study.simulation, of)
     if "rates" in study.run.stages and of is not None:
         moves(study, cell, of)  # jumps that cannot be are told before any work
+    if "qmmm" in study.run.stages and of is not None:
+        check_everywhere(study, of)
     fields = {
         "n_sites": Field(cell.n_sites, about="sites of the simulation cell"),
         "dimension": Field(cell.dimension),
@@ -358,6 +362,11 @@ def compare(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         logger.warning("the surrogate relaxed into another basin: its errors are not those of this one")
     logger.info("geometry error %.3e A, energy error %.3e eV", geometry.error, fields["energy_error"].value)
     return fields
+
+
+def qmmm(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The equilibrium of the reference coupled with an MM law, and its errors."""
+    return qmmm_fields(study, results, comm)
 
 
 def advise(study: Study, results: Results, comm: MPI.Comm) -> Fields:

@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -65,7 +66,7 @@ def check_structure(atoms: Atoms, where: str) -> None:
 
 def labelled(
     atoms: Atoms,
-    energy: float,
+    energy: float | None,
     forces_ac: NDArray[np.float64],
     virial_cc: NDArray[np.float64] | None = None,
     site_energies_a: NDArray[np.float64] | None = None,
@@ -73,12 +74,15 @@ def labelled(
     """A copy with results under ASE's keys: energy (eV), forces (n, 3) (eV / angstrom), virial (3, 3) (eV).
 
     Site energies (n,) (eV) are "energies". A fully periodic cell carries the stress, and every structure the virial
-    (in `info`). A virial or stress that the structure brought is another law's, and left out.
+    (in `info`); mixed forces have no energy (None). A virial or stress that the structure brought is another law's, and
+    left out.
     """
     copy = atoms.copy()
     for name in ("virial", "stress"):
         copy.info.pop(name, None)
-    results = {"energy": energy, "forces": np.asarray(forces_ac)}
+    results: dict[str, Any] = {"forces": np.asarray(forces_ac)}
+    if energy is not None:
+        results["energy"] = energy
     if site_energies_a is not None:
         results["energies"] = np.asarray(site_energies_a)
     if virial_cc is not None:

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 from ase import Atoms
 
+from parmlip.crystal.regions import NAMES as REGIONS
 from parmlip.io.atoms import labelled
 from parmlip.io.hdf5 import ResultFile
 
@@ -18,13 +19,14 @@ _SITE_FIELDS: Final = ("coordination", "nye")
 def relaxed_structures(path: Path) -> dict[str, Atoms]:
     """Every equilibrium with its energy difference, forces, and displacement from the reference configuration.
 
-    The keys are `reference` and `surrogate`, with `_<point>` behind where there is a sweep. Energies are E(u) - E(0).
+    The keys are `reference`, `surrogate` and `qmmm`, with `_<point>` behind where there is a sweep. Energies are
+    E(u) - E(0), to the predictor in clamped domains; there is none of mixed forces.
     """
     file = ResultFile(path)
     complete = {(name, point) for name, point, _ in file.stages()}
     found = {}
     for name, point in sorted(complete, key=lambda step: (step[0], step[1] or 0)):
-        if not name.startswith("relax_"):
+        if not name.startswith("relax_") and name != "qmmm":
             continue
         at = point if ("build", point) in complete else None
         positions_ac = file.read("build", "positions", at)
@@ -44,6 +46,9 @@ def relaxed_structures(path: Path) -> dict[str, Atoms]:
         for field in _SITE_FIELDS:
             if field in file.names(name, point):
                 atoms.set_array(field, np.asarray(file.read(name, field, point)))
+        if name == "qmmm":
+            atoms.set_array("region", np.array(REGIONS)[file.read(name, "region", point)])
         where = "" if point is None else f"_{point}"
-        found[name.removeprefix("relax_") + where] = labelled(atoms, float(file.read(name, "energy", point)), f_ac)
+        energy = float(file.read(name, "energy", point)) if "energy" in file.names(name, point) else None
+        found[name.removeprefix("relax_") + where] = labelled(atoms, energy, f_ac)
     return found

@@ -16,6 +16,7 @@ from parmlip.report.domains import read_series, slope_lines
 from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.entropy_table import formation_lines
 from parmlip.report.published import aligned, beside, read_published
+from parmlip.report.qmmm_table import coupled_lines
 from parmlip.report.rates_table import rates_lines
 from parmlip.report.separation import read_separations, separation_lines
 from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, energies_line, key_at, read_sweep
@@ -60,6 +61,7 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
         lines += slope_lines(series) if series else _slope_lines(read_sweep(path))
     lines += separation_lines(read_separations(path))
     lines += bound_lines(path)
+    lines += coupled_lines(path)
     if meta.get("published"):
         lines += beside(read_published(meta["published"], swept), values, points)
     return lines

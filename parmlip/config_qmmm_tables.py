@@ -1,0 +1,60 @@
+"""The table [qmmm] of the input file, with every default, and its checks. Lengths in angstrom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from parmlip.config_schema import key, show
+from parmlip.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class QMMM:
+    """[qmmm]: the reference about every defect of a disc or ball, a cheaper MM law elsewhere."""
+
+    kind: str = key("force", choices=("energy", "force"), about="what is mixed")
+    radius: float | tuple[float, ...] | None = key(
+        None, above=0.0, about="R_QM about every defect or dislocation, angstrom; a list has one for each"
+    )
+    buffer: Literal["auto"] | float = key(
+        "auto", above=0.0, about="R_BUF, angstrom; auto: the cutoff (energy), twice the cutoff (force), and a margin"
+    )
+    correction: bool = key(True, about="energy: a dead load takes the ghost force off")
+    correction_from: float = key(
+        0.5, least=0.0, most=1.0, about="energy: part of R_QM within which no load is put (beta of the paper)"
+    )
+    mm: str = key("surrogate", choices=("surrogate", "reference"), about="the MM law; reference: to test the coupling")
+    truth: bool = key(True, about="errors against the reference everywhere in the same domain, of the stage relax")
+    patch_test: bool = key(False, about="forces before relaxation, and the perfect crystal relaxed, scheme by scheme")
+
+
+def check_qmmm(tables: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a coupling that cannot be, where the stage is asked for."""
+    if "qmmm" not in tables["run"].stages:
+        return
+    given, simulation, reference = tables["qmmm"], tables.get("simulation"), tables.get("reference")
+    if simulation is not None:
+        if simulation.domain == "periodic":
+            raise ConfigError(
+                '[run] stages: "qmmm" needs a far field that stands still: [simulation] domain = "disc" or "ball", '
+                'not "periodic"'
+            )
+        if not simulation.defects and simulation.dislocations is None:
+            raise ConfigError('[run] stages: "qmmm" needs defects or dislocations in [simulation], about which QM is')
+        n_cores = len(simulation.defects) or 1
+        if isinstance(given.radius, tuple) and len(given.radius) != n_cores:
+            raise ConfigError(
+                f"[qmmm] radius = {show(given.radius)}: must be a number or a list of {n_cores}, one for each defect"
+            )
+    if reference is not None and reference.is_total:
+        where = f"with [reference] kind = {show(reference.kind)}, which has no site energies"
+        if given.kind == "energy":
+            raise ConfigError(f'[qmmm] kind = "energy": cannot be done {where}; write kind = "force"')
+        if given.mm == "reference":
+            raise ConfigError(f'[qmmm] mm = "reference": cannot be done {where}')
+        if given.buffer == "auto":
+            raise ConfigError(f'[qmmm] buffer = "auto": must be a number {where} and no cutoff')
+    elif given.truth and "reference" not in tables["relax"].laws:
+        raise ConfigError('[qmmm] truth: needs "reference" in [relax] laws; or write truth = false')

@@ -1,0 +1,158 @@
+"""What the table [qmmm] stands for: domain and regions, the MM law, what gives QM forces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip import construct
+from parmlip.config import Study
+from parmlip.construct_controlled import lattice_law
+from parmlip.crystal.clamped_domain import ClampedDomain
+from parmlip.crystal.dislocation_disc import Disc
+from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.neighbours import find_pairs
+from parmlip.crystal.regions import Regions, build_regions, check_sizes
+from parmlip.errors import ConfigError
+from parmlip.io.reference_cache import CachedLaw
+from parmlip.io.results import Results
+from parmlip.mechanics.bulk import nearest_distance
+from parmlip.mechanics.cluster_forces import ClusterForces
+from parmlip.mechanics.force_mixing import QMForces, SiteLawForces
+from parmlip.parallel.sites import Sites
+from parmlip.potentials.base import SiteLaw
+from parmlip.potentials.taylor import LatticeState, TaylorLaw, lattice_vectors
+from parmlip.potentials.taylor_predicted import PredictedState
+from parmlip.potentials.taylor_state import CellState
+
+Crystal = tuple[Lattice, float]
+RealArray = NDArray[np.float64]
+
+# Of an automatic buffer beyond what the reference configuration needs, angstrom: sites move against each other.
+_MARGIN: Final = 0.5
+_DEEPER: Final = 0.75  # angstrom by which sites may come nearer to each other than in the predictor
+# Vectors of the crystal are known this far beyond twice the cutoff and a Burgers vector, angstrom.
+_BEYOND: Final = 5.0
+_LINK: Final = 2.0  # nearest distances: parts of the QM region and buffer farther apart are clusters of their own
+
+
+@dataclass(frozen=True, eq=False)
+class Coupling:
+    """The clamped domain of [simulation] and the regions of [qmmm] in it."""
+
+    domain: ClampedDomain
+    regions: Regions
+    slip: float  # length of the Burgers vector, angstrom; 0 without a dislocation
+
+    def deep(self, mm: SiteLaw, predictor_ad: RealArray) -> NDArray[np.bool_]:
+        """QM sites of which the forces on MM sites know nothing, (n_sites,): none of these is in the MM law's reach.
+
+        Seen from the predictor, with a margin: pairs across the slip are not those of the reference configuration.
+        """
+        cell, qm_a = self.domain.supercell, self.regions.qm_a
+        reach = (mm.law.cutoff if isinstance(mm, TaylorLaw) else mm.cutoff) + _DEEPER
+        positions_ac = cell.positions_ac.copy()
+        positions_ac[:, : cell.dimension] += predictor_ad
+        pairs = find_pairs(cell.cell_cc, cell.periodic, positions_ac, reach, np.flatnonzero(qm_a))
+        beside_n = np.zeros(len(pairs.centre_n), dtype=bool)
+        number_p = np.repeat(np.arange(len(beside_n)), np.diff(pairs.first_n))
+        beside_n[number_p[~qm_a[pairs.site_p]]] = True
+        deep_a = qm_a.copy()
+        deep_a[pairs.centre_n[beside_n]] = False
+        return deep_a
+
+
+def coupling(study: Study, of: Crystal, domain: ClampedDomain | None = None) -> Coupling:
+    """Domain (that of [simulation], or `domain` in its place) and regions, checked. Local.
+
+    Raises
+    ------
+    ConfigError
+        The buffer is too small, the regions do not fit into the domain, or those of two cores exclude each other.
+    """
+    domain = construct.clamped_domain(study, study.simulation, of) if domain is None else domain
+    assert domain is not None  # the input was checked
+    given, slip = study.qmmm, 0.0
+    if isinstance(domain, Disc):
+        cores_nc, slip = domain.centre_c[None], float(np.linalg.norm(domain.core.burgers))
+    else:
+        cores_nc = construct.defect_centres(study, study.simulation, of)
+    needed, why = _needed(study)
+    if given.radius is None:  # a sweep may give it
+        raise ConfigError("[qmmm] missing key 'radius': R_QM in angstrom, for the stage qmmm")
+    width = needed + _MARGIN + slip if isinstance(given.buffer, str) else given.buffer
+    regions = build_regions(
+        domain.supercell, cores_nc, given.radius, width, domain.free_a, in_plane=domain.kind == "disc"
+    )
+    check_sizes(regions, domain.radius, needed=needed, why=why)
+    _check_rim(study, domain)
+    return Coupling(domain, regions, slip)
+
+
+def perfect_domain(study: Study, of: Crystal) -> ClampedDomain:
+    """The same domain without its defects."""
+    domain = construct.clamped_domain(study, replace(study.simulation, defects=()), of)
+    assert domain is not None  # the input was checked
+    return domain
+
+
+def mm_law(
+    study: Study, results: Results, of: Crystal, domain: ClampedDomain, predictor_ad: RealArray | None
+) -> SiteLaw:
+    """The MM law for the sites of a domain; one that keeps places takes those of the predictor.
+
+    Collective on ``results.comm``.
+    """
+    if study.qmmm.mm == "reference":
+        return construct.reference_law(study)
+    if study.surrogate.kind == "ace":
+        return construct.surrogate_law(results)
+    law = lattice_law(study, of, study.simulation)
+    slip = float(np.linalg.norm(domain.core.burgers)) if isinstance(domain, Disc) else 0.0
+    cell = construct.cell_of(study.simulation, of)
+    lattice = LatticeState(lattice_vectors(*cell, 2.0 * law.law.cutoff + slip + _BEYOND))
+    if isinstance(domain, Disc) and predictor_ad is not None:
+        return law.about(PredictedState(lattice, domain.supercell, predictor_ad))
+    return law.about(CellState(lattice, domain.supercell))
+
+
+def qm_forces(study: Study, of: Crystal, found: Coupling, sites: Sites) -> QMForces:
+    """What gives the forces on QM sites, whose displacements have the rows of `sites`. Collective on ``sites.comm``."""
+    cell, r = found.domain.supercell, found.regions
+    law = construct.any_law(study)
+    if not isinstance(law, CachedLaw):
+        return SiteLawForces(law, cell, sites, r.qm_a, r.cluster_a)
+    link = _LINK * nearest_distance(of[0]) * of[1] + found.slip
+    shared = study.reference.ranks_per_calculator or 1
+    return ClusterForces(law, cell, r.qm_a, r.cluster_a, sites, link=link, ranks_per_group=shared)
+
+
+def check_everywhere(study: Study, of: Crystal) -> None:
+    """Raise `ConfigError` if the regions cannot be, at any point of the sweep. Local."""
+    for one in [point.study for point in study.points()] or [study]:
+        coupling(one, of)
+
+
+def _needed(study: Study) -> tuple[float, str]:
+    """Least width of the buffer, angstrom, and why."""
+    if study.reference.is_total:
+        return 0.0, ""
+    cutoff = construct.reference_law(study).cutoff
+    if study.qmmm.kind == "energy":
+        return cutoff, "the reference's cutoff"
+    return 2.0 * cutoff, "twice the reference's cutoff"
+
+
+def _check_rim(study: Study, domain: ClampedDomain) -> None:
+    """The MM law's energies that change must see no surface."""
+    if study.qmmm.mm != "surrogate" or study.surrogate.kind != "ace":
+        return  # an expansion reaches no farther than the reference, for which the rim was made
+    least = 2.0 * study.surrogate.reach
+    if domain.rim < least:
+        raise ConfigError(
+            f"[simulation] rim = {domain.rim:g}: must be at least {least:g} A, twice the surrogate's cutoff "
+            f"{study.surrogate.reach:g} A"
+        )

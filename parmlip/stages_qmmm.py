@@ -1,0 +1,338 @@
+"""The stage "qmmm": regions, the coupled equilibrium, its errors, its ghost forces.
+
+What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies in eV, times in s:
+
+    kind                     "energy" or "force"
+    radius_angstrom          R_QM, the largest of all cores; radius_lattice the same in lattice constants
+    buffer_angstrom          R_BUF;  mm_radius_angstrom  R_MM
+    n_qm, n_buffer, n_mm, n_far_field, n_cluster     sites; the cluster is QM and buffer
+    region                   (n_sites,) 0 qm, 1 buffer, 2 mm, 3 far_field;  distance  (n_sites,) from the core
+    displacement             (n_sites, d) predictor and corrector;  forces  (n_sites, d) left at the end
+    iterations, inner_iterations, residual_force (largest component left), method, start ("mm", "predictor",
+                             or "point 3": of the sweep, whose smaller QM region it started from)
+    seconds                  of the relaxation;  seconds_qm  of QM forces and their derivatives in it (force mixing)
+    qm_evaluations           of QM forces (force mixing)
+    energy                   E(u) - E(u_0) of the mixed energy, load included (energy mixing)
+    geometry_error           ||D(u - u^H)|| over free sites (truth);  geometry_norm  ||D u||, geometry_error_relative,
+                             max_displacement_difference, same_basin as of the stage compare
+    energy_error             |E^H - E|, relaxation energies (truth, energy mixing)
+    energy_excess            E(u^H) - E(u) of the reference (truth, a reference with site energies)
+    ghost_force              largest component of dE^H(0) on the homogeneous crystal (site energies);
+    ghost_force_corrected    with the load
+    patch/                   with patch_test, a reference with site energies:
+        positions            (n, 3) of the perfect domain, region (n,), distance (n,)
+        drift, drift_corrected        largest component by which the homogeneous crystal has moved
+        converged, converged_corrected
+        displacement, displacement_corrected   (n, d)
+        unrelaxed_reference, unrelaxed_energy, unrelaxed_energy_corrected, unrelaxed_force
+                             (n_sites, d) forces at the predictor of the domain with its defects, by scheme
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from dataclasses import dataclass, replace
+
+import numpy as np
+from mpi4py import MPI
+from numpy.typing import NDArray
+
+from parmlip import construct
+from parmlip.analysis.errors import compare_geometry
+from parmlip.config import Study
+from parmlip.construct_qmmm import Coupling, coupling, mm_law, perfect_domain, qm_forces
+from parmlip.crystal.clamped_domain import ClampedDomain
+from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.nearest import nearest_neighbours
+from parmlip.crystal.regions import NAMES, Regions
+from parmlip.io.hdf5 import Field
+from parmlip.io.results import Results
+from parmlip.mechanics.clamped import ClampedEnergy
+from parmlip.mechanics.energy_mixing import MixedEnergy, ghost_gradient, on_same_places
+from parmlip.mechanics.force_balance import balance_forces
+from parmlip.mechanics.force_mixing import HybridForces
+from parmlip.mechanics.patch_test import relaxed_patch
+from parmlip.mechanics.relax import relax
+from parmlip.parallel.logs import timed
+from parmlip.potentials.base import SiteLaw
+from parmlip.stages_domain import predictor, shared_sites
+from parmlip.stages_equilibrium import crystal_of
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, Field]
+Crystal = tuple[Lattice, float]
+RealArray = NDArray[np.float64]
+
+_WARM = 1e-2  # eV / angstrom: to which the MM law's equilibrium is sought, from which forces are balanced
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """What all parts of the stage work on."""
+
+    study: Study
+    results: Results
+    comm: MPI.Comm
+    of: Crystal
+    found: Coupling
+    predictor_ad: RealArray
+    reference: SiteLaw | None  # None: it has no site energies
+    mm: SiteLaw
+
+    @property
+    def domain(self) -> ClampedDomain:
+        """Of [simulation]."""
+        return self.found.domain
+
+    @property
+    def regions(self) -> Regions:
+        """In it."""
+        return self.found.regions
+
+
+def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
+    """The coupled equilibrium and all that is told of it. Collective on ``comm``."""
+    of = crystal_of(study, results)
+    assert of is not None  # the input was checked
+    found = coupling(study, of)
+    u0_ad = predictor(study, results, of)
+    assert u0_ad is not None
+    reference = None if study.reference.is_total else construct.reference_law(study)
+    mm = mm_law(study, results, of, found.domain, u0_ad)
+    problem = _Problem(study, results, comm, of, found, u0_ad, reference, mm)
+    fields = _region_fields(problem)
+    load_ad = None
+    if reference is not None:
+        load_ad, ghost = _load(problem)
+        fields |= ghost
+    begin = time.perf_counter()
+    with timed("coupled equilibrium"):
+        if study.qmmm.kind == "energy":
+            fields |= _energy_mixing(problem, load_ad if study.qmmm.correction else None)
+        else:
+            fields |= _force_mixing(problem)
+    fields["same"] = Field(_all_but_radius(study), "", "digest of the input without R_QM")
+    fields["seconds"] = Field(time.perf_counter() - begin, "s", "of the relaxation")
+    if study.qmmm.truth and reference is not None:
+        fields |= _errors(problem, fields)
+    if study.qmmm.patch_test and reference is not None:
+        assert load_ad is not None
+        with timed("patch test"):
+            fields |= _patch_fields(problem, load_ad)
+    return fields
+
+
+def _region_fields(problem: _Problem) -> Fields:
+    r, radius = problem.regions, float(problem.regions.radius_a.max())
+    counts = r.counts()
+    n_cluster = int(np.count_nonzero(r.cluster_a))
+    logger.info(
+        "%s mixing, R_QM %.3f A, buffer %.3f A, R_MM %.3f A: %s sites, QM and buffer %d",
+        problem.study.qmmm.kind, radius, r.buffer, problem.domain.radius,
+        ", ".join(f"{n} {name}" for name, n in counts.items()), n_cluster,
+    )  # fmt: skip
+    return {
+        "kind": Field(problem.study.qmmm.kind),
+        "radius_angstrom": Field(radius, "A", "R_QM, the largest"),
+        "radius_lattice": Field(radius / problem.of[1], "", "R_QM in lattice constants"),
+        "buffer_angstrom": Field(r.buffer, "A", "R_BUF"),
+        "mm_radius_angstrom": Field(problem.domain.radius, "A", "R_MM"),
+        **{f"n_{name}": Field(n, "", "sites") for name, n in counts.items()},
+        "n_cluster": Field(n_cluster, "", "sites: QM and buffer"),
+        "region": Field(r.label_a, "", ", ".join(f"{i} {name}" for i, name in enumerate(NAMES))),
+        "distance": Field(r.distance_a, "A", "of each site from its core"),
+    }
+
+
+# -- the coupled equilibrium -------------------------------------------------------------------------------------------
+
+
+def _energy_mixing(problem: _Problem, load_ad: RealArray | None) -> Fields:
+    assert problem.reference is not None  # the input was checked
+    energy = _mixed(problem, problem.domain, problem.regions.qm_a, problem.predictor_ad, load_ad)
+    start_nd, started = _start(problem, energy)
+    found = relax(energy, start_nd, problem.study.relax, what="energy mixing")
+    return {
+        "displacement": Field(energy.sites.gather(found.u_nd), "A", "predictor and corrector, global site order"),
+        "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
+        "energy": Field(found.energy, "eV", "E^H(u) - E^H(u_0)"),
+        "residual_force": Field(found.max_force, "eV/A", "largest component left"),
+        "iterations": Field(found.iterations),
+        "inner_iterations": Field(np.array(found.inner_iterations, dtype=np.int64)),
+        "method": Field(found.method),
+        "start": Field(started, "", "what the relaxation started from"),
+    }
+
+
+def _hybrid(problem: _Problem) -> HybridForces:
+    cell, u0_ad = problem.domain.supercell, problem.predictor_ad
+    if problem.reference is None:
+        energy = ClampedEnergy(problem.mm, cell, problem.domain.free_a, u0_ad, comm=problem.comm)
+    else:  # deep in the QM region MM energies touch no MM force, and may not be defined: a core is no crystal
+        energy = _mixed(problem, problem.domain, problem.found.deep(problem.mm, u0_ad), u0_ad)
+    qm = qm_forces(problem.study, problem.of, problem.found, energy.sites)
+    return HybridForces(energy, qm, problem.regions.qm_a)
+
+
+def _force_mixing(problem: _Problem) -> Fields:
+    study, hybrid = problem.study, _hybrid(problem)
+    energy = hybrid.energy
+    start_nd, started = _start(problem, energy)
+    if started == "predictor":
+        start_nd, started = _warm(problem, energy, start_nd)
+    found = balance_forces(hybrid, start_nd, study.relax, what="force mixing")
+    seconds = problem.comm.allreduce(hybrid.seconds_qm, op=MPI.MAX)
+    return {
+        "displacement": Field(energy.sites.gather(found.u_nd), "A", "predictor and corrector, global site order"),
+        "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
+        "residual_force": Field(found.max_force, "eV/A", "largest component left"),
+        "iterations": Field(found.iterations),
+        "inner_iterations": Field(np.array([line.inner for line in found.history[1:]], dtype=np.int64)),
+        "residual_norms": Field(np.array([line.residual for line in found.history]), "eV/A", "of all forces"),
+        "method": Field(found.method),
+        "start": Field(started, "", "what the balance was sought from"),
+        "seconds_qm": Field(seconds, "s", "of QM forces and their derivatives"),
+        "qm_evaluations": Field(hybrid.evaluations, "", "of QM forces"),
+    }
+
+
+def _mixed(
+    problem: _Problem,
+    domain: ClampedDomain,
+    qm_a: NDArray[np.bool_],
+    predictor_ad: RealArray | None,
+    load_ad: RealArray | None = None,
+    mm: SiteLaw | None = None,
+) -> MixedEnergy:
+    assert problem.reference is not None
+    return MixedEnergy(
+        problem.reference, problem.mm if mm is None else mm, domain.supercell, qm_a, domain.free_a, predictor_ad,
+        load_ad, comm=problem.comm,
+    )  # fmt: skip
+
+
+def _start(problem: _Problem, energy: ClampedEnergy) -> tuple[RealArray, str]:
+    """The state of the earlier point of the sweep with the largest smaller QM region, all else equal, or predictor."""
+    best, at, results = 0.0, -1, problem.results
+    for number in range(results.point or 0):
+        other = results.at(number)
+        if "same" in other.names("qmmm") and other.read("qmmm", "same") == _all_but_radius(problem.study):
+            radius = float(other.read("qmmm", "radius_angstrom"))
+            if best < radius < problem.regions.radius_a.max():
+                best, at = radius, number
+    if at < 0:
+        return energy.zero_nd.copy(), "predictor"
+    logger.info("starts from the equilibrium with R_QM = %.3f A (point %d)", best, at)
+    u_nd = energy.sites.restrict(results.at(at).read("qmmm", "displacement"))
+    return np.where(energy.sites.restrict(problem.domain.free_a)[:, None], u_nd, energy.zero_nd), f"point {at}"
+
+
+def _all_but_radius(study: Study) -> str:
+    """A digest of the resolved input without R_QM: equal where only that differs."""
+    plain = study.as_dict()
+    for table, names in (("qmmm", ("radius", "patch_test", "truth")), ("run", ("output", "stages", "groups"))):
+        plain[table] = {name: value for name, value in plain[table].items() if name not in names}
+    plain.pop("report", None)
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
+def _warm(problem: _Problem, energy: ClampedEnergy, start_nd: RealArray) -> tuple[RealArray, str]:
+    """The MM law's equilibrium, with the QM law deep in the QM region, roughly."""
+    settings = replace(problem.study.relax, force_tolerance=max(_WARM, problem.study.relax.force_tolerance))
+    return relax(energy, start_nd, settings, what="start of force mixing").u_nd, "mm"
+
+
+# -- ghost forces and the patch test -----------------------------------------------------------------------------------
+
+
+def _perfect(problem: _Problem) -> tuple[ClampedDomain, Coupling, SiteLaw]:
+    """The domain without its point defects, the regions in it, the MM law for its sites."""
+    domain = perfect_domain(problem.study, problem.of)
+    found = coupling(problem.study, problem.of, domain)
+    return domain, found, mm_law(problem.study, problem.results, problem.of, domain, None)
+
+
+def _load(problem: _Problem) -> tuple[RealArray, Fields]:
+    """beta dE^H(0) of (3.10) at the sites of the domain, and how large ghost forces are with it and without."""
+    assert problem.reference is not None
+    domain, found, mm = _perfect(problem)
+    r = found.regions
+    ghost_ad = ghost_gradient(problem.reference, mm, domain.supercell, r.qm_a, domain.free_a, comm=problem.comm)
+    load_ad = np.where(r.beyond(problem.study.qmmm.correction_from)[:, None], ghost_ad, 0.0)
+    ghost, left = (float(np.abs(x_ad).max(initial=0.0)) for x_ad in (ghost_ad, ghost_ad - load_ad))
+    logger.info("ghost force on the perfect crystal: %.3e eV/A, with the dead load %.3e eV/A", ghost, left)
+    fields = {
+        "ghost_force": Field(ghost, "eV/A", "of energy mixing on the homogeneous crystal, largest component"),
+        "ghost_force_corrected": Field(left, "eV/A", "with the dead load"),
+    }
+    return on_same_places(domain.supercell, problem.domain.supercell, load_ad), fields
+
+
+def _patch_fields(problem: _Problem, load_ad: RealArray) -> Fields:
+    """Forces of all schemes before relaxation, and what becomes of the perfect crystal: figure 4.2."""
+    domain, found, mm = _perfect(problem)
+    r = found.regions
+    perfect_load_ad = on_same_places(problem.domain.supercell, domain.supercell, load_ad)
+    patch: dict[str, Field] = {
+        "positions": Field(domain.supercell.positions_ac, "A", "of the perfect domain"),
+        "region": Field(r.label_a),
+        "distance": Field(r.distance_a, "A"),
+    }
+    for name, load in (("", None), ("_corrected", perfect_load_ad)):
+        energy = _mixed(problem, domain, r.qm_a, None, load, mm)
+        end = relaxed_patch(energy, problem.study.relax, what=f"patch test{name.replace('_', ', ')}")
+        logger.info("patch test%s: drift %.3e A", name.replace("_", ", "), end.drift)
+        patch |= {
+            f"drift{name}": Field(end.drift, "A", "largest component of the displacement"),
+            f"converged{name}": Field(end.converged),
+            f"displacement{name}": Field(end.displacement_ad, "A"),
+        }
+    everywhere = np.ones_like(problem.regions.qm_a)
+    for name, qm_a, load in (
+        ("unrelaxed_reference", everywhere, None),
+        ("unrelaxed_energy", problem.regions.qm_a, None),
+        ("unrelaxed_energy_corrected", problem.regions.qm_a, load_ad),
+    ):
+        energy = _mixed(problem, problem.domain, qm_a, problem.predictor_ad, load)
+        _, f_nd = energy.difference_and_forces(energy.zero_nd)
+        patch[name] = Field(energy.sites.gather(f_nd), "eV/A", "at the predictor")
+    if problem.study.qmmm.kind == "force":  # the buffer of energy mixing is too small for forces
+        hybrid = _hybrid(problem)
+        f_nd = hybrid.forces(hybrid.energy.zero_nd)
+        patch["unrelaxed_force"] = Field(hybrid.energy.sites.gather(f_nd), "eV/A", "at the predictor")
+    return {"patch": Field(patch)}
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------
+
+
+def _errors(problem: _Problem, fields: Fields) -> Fields:
+    """Against the reference everywhere in the same domain."""
+    study, comm, cell = problem.study, problem.comm, problem.domain.supercell
+    true_ad = np.asarray(problem.results.read("relax_reference", "displacement"))
+    u_ad = comm.bcast(fields["displacement"].value)
+    pairs = nearest_neighbours(cell, study.compare.stencil, shared_sites(study, problem.of, cell, comm))
+    geometry = compare_geometry(pairs, true_ad, u_ad, study.compare.same_basin, comm=comm)
+    assert problem.reference is not None
+    energy = ClampedEnergy(problem.reference, cell, problem.domain.free_a, problem.predictor_ad, comm=comm)
+    here, true_energy = (energy.difference(energy.sites.restrict(x_ad)) for x_ad in (u_ad, true_ad))
+    found: Fields = {
+        "geometry_error": Field(geometry.error, "A", "||D u - D u^H||, stencil norm"),
+        "geometry_norm": Field(geometry.reference_norm, "A", "||D u||, predictor included"),
+        "geometry_error_relative": Field(geometry.relative),
+        "max_displacement_difference": Field(geometry.max_difference, "A"),
+        "same_basin": Field(geometry.same_basin),
+        "energy_excess": Field(here - true_energy, "eV", "of the reference at the coupled equilibrium"),
+    }
+    if "energy" in fields:
+        found["energy_error"] = Field(abs(fields["energy"].value - true_energy), "eV", "of the relaxation energy")
+    if not geometry.same_basin:
+        logger.warning(
+            "the coupled equilibrium is in another basin than the reference's: its errors are not those of this one"
+        )
+    logger.info("geometry error %.3e A, energy excess %.3e eV", geometry.error, here - true_energy)
+    return found

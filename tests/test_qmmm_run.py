@@ -1,0 +1,168 @@
+"""QM/MM through the command line: errors and rates told, ghost forces, ranks, resuming, structures with regions."""
+
+from __future__ import annotations
+
+import ase.io
+import h5py
+import numpy as np
+import pytest
+
+from parmlip.config import loads
+from parmlip.construct import lattice, reference_law
+from parmlip.construct_qmmm import check_everywhere
+from parmlip.crystal.regions import NAMES
+from parmlip.errors import ConfigError
+from parmlip.io.hdf5 import ResultFile
+from parmlip.report.qmmm_table import read_coupled
+from tests.program import alone_and_together, parmlip, results
+
+INPUT = """
+[run]
+stages = ["build", "reference", "train", "relax", "qmmm", "report"]
+
+[crystal]
+lattice = "triangular"
+species = ["W"]
+
+[reference]
+parameters = "W-Zhou"
+taper = [3.8, 5.0]
+
+[simulation]
+domain = "disc"
+radius = 40.0
+defects = [{ kind = "vacancy", at = [0, 0] }]
+
+[surrogate]
+kind = "taylor"
+states = "lattice"
+
+[relax]
+laws = ["reference"]
+force_tolerance = 1e-10
+
+[qmmm]
+kind = "force"
+radius = 12.0
+
+[report]
+figure = false
+"""
+SWEEP = """
+[sweep]
+"qmmm.kind" = ["energy", "force"]
+"qmmm.radius" = [9.0, 12.0, 15.0, 18.0]
+"""
+
+
+def study(*overrides):
+    return loads(INPUT, overrides)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("qmmm")
+    (directory / "run.toml").write_text(INPUT + SWEEP)
+    done = parmlip(directory, "run.toml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return directory
+
+
+def test_with_a_second_order_mm_law_the_error_of_a_vacancy_falls_with_the_cube_of_the_radius(swept):
+    """K_E = 2 and K_F = 1 of Chen, Ortner & Wang (2021), table 3.1: R^-3; few radii of a small disc fall faster."""
+    energy, force = read_coupled(swept / "run.h5")
+    assert (energy.kind, force.kind) == ("energy", "force")
+    for one in (energy, force):
+        assert one.rate == -3.0
+        assert one.same_basin.all()
+        assert -4.2 < one.slope("geometry_error").slope < -2.8
+        assert -8.4 < one.slope("energy_excess").slope < -5.6
+        assert (np.diff(one.errors["geometry_error"]) < 0.0).all()
+
+
+def test_points_start_from_the_equilibrium_with_a_smaller_qm_region_of_the_same_kind(swept):
+    found = results(swept / "run.h5")
+    starts = [found[f"sweep.{i}.qmmm.start"] for i in range(8)]
+    assert starts == ["predictor", "point 0", "point 1", "point 2", "mm", "point 4", "point 5", "point 6"]
+    assert found["sweep.5.qmmm.iterations"] < found["sweep.4.qmmm.iterations"] + 1
+
+
+def test_the_table_tells_errors_slopes_and_the_rates_of_the_theory(swept):
+    text = parmlip(swept, "report", "run.h5").stdout
+    assert "QM/MM error" in text
+    assert "force mixing, geometry error ~ R_QM^-" in text
+    assert "; theory R_QM^-3" in text
+
+
+def test_a_killed_sweep_goes_on_at_the_point_where_it_stopped(swept, tmp_path):
+    (tmp_path / "run.toml").write_text(INPUT + SWEEP)
+    (tmp_path / "run.h5").write_bytes((swept / "run.h5").read_bytes())
+    with h5py.File(tmp_path / "run.h5", "a") as file:
+        del file["sweep/7"], file["report"]
+    done = parmlip(tmp_path, "run.toml", "--resume")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("starts from the equilibrium with R_QM") == 1
+    before, after = (results(d / "run.h5")["sweep.7.qmmm.geometry_error"] for d in (swept, tmp_path))
+    assert after == pytest.approx(before, rel=1e-3)  # of the same start: to the rounding of the relaxation
+
+
+def test_one_law_everywhere_is_that_law(tmp_path):
+    (tmp_path / "run.toml").write_text(INPUT)
+    for kind in ("energy", "force"):
+        done = parmlip(
+            tmp_path, "run.toml", "--overwrite", "--set", f"qmmm.kind={kind}", "--set", "qmmm.mm=reference",
+            "--set", 'run.stages=["build","reference","relax","qmmm"]',
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = results(tmp_path / "run.h5")
+        assert found["qmmm.geometry_error"] < 1e-8
+        assert abs(found["qmmm.energy_excess"]) < 1e-12
+        assert found["qmmm.ghost_force"] < 1e-12
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("kind", ["energy", "force"])
+def test_runs_on_several_ranks_agree_and_structures_carry_their_regions(kind, shared_tmp, comm):
+    text = INPUT.replace("radius = 40.0", "radius = 30.0").replace('kind = "force"', f'kind = "{kind}"')
+    paths = alone_and_together(text + "structures = true\n", shared_tmp, comm)
+    if comm.rank == 0:
+        (one, u_ad, region), (several, v_ad, its_region) = (
+            (results(path), ResultFile(path).read("qmmm", "displacement"), ResultFile(path).read("qmmm", "region"))
+            for path in paths
+        )
+        np.testing.assert_allclose(v_ad, u_ad, atol=1e-8)
+        np.testing.assert_array_equal(its_region, region)
+        assert abs(several["qmmm.geometry_error"] - one["qmmm.geometry_error"]) < 1e-8
+        for path in paths:
+            atoms = ase.io.read(path.parent / "run_qmmm.xyz", parallel=False)
+            np.testing.assert_array_equal(atoms.arrays["region"], np.array(NAMES)[region])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("simulation={ cell = [8, 8] }", '"qmmm" needs a far field that stands still: [simulation] domain = "disc"'),
+        ("simulation.defects=[]", '"qmmm" needs defects or dislocations in [simulation]'),
+        ("qmmm.radius=[5.0, 6.0]", "[qmmm] radius = [5.0, 6.0]: must be a number or a list of 1, one for each defect"),
+        ('relax.laws=["surrogate"]', '[qmmm] truth: needs "reference" in [relax] laws; or write truth = false'),
+    ],
+)
+def test_couplings_that_cannot_be_are_refused_by_the_input(override, message):
+    with pytest.raises(ConfigError) as caught:
+        study(override)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("qmmm.buffer=9.0", "[qmmm] buffer = 9: must be at least 10 A, twice the reference's cutoff"),
+        ("qmmm.radius=35.0", "[qmmm] radius = 35: with the buffer of 10.5 A it must end within the free region"),
+        ("qmmm.radius=1.0", "[qmmm] radius = 1: holds no site"),
+    ],
+)
+def test_regions_that_cannot_be_are_refused_before_any_work(override, message):
+    one = study(override)
+    with pytest.raises(ConfigError) as caught:
+        check_everywhere(one, lattice(one, reference_law(one)))
+    assert message in str(caught.value)
