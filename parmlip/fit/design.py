@@ -171,7 +171,7 @@ def matching(factors: Factors, coefficients_k: ArrayLike) -> dict[str, dict[str,
     return {
         name: {
             "rmse": float(np.sqrt(wrong / n)),
-            **({"relative": float(np.sqrt(wrong / size))} if size > 1e-18 * wrong else {}),
+            **({"relative": float(np.sqrt(wrong / size))} if size > 1e-8 * wrong else {}),
             "n_rows": int(n),
         }
         for name, (wrong, size, n) in sums.items()

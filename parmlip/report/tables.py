@@ -13,10 +13,10 @@ from parmlip.report.bounds import bound_lines
 from parmlip.report.columns import COLUMNS, IF_SWEPT, OF_LINES, column_of, in_words, matching_keys
 from parmlip.report.dislocations import line_slopes, read_line_series
 from parmlip.report.domains import read_series, slope_lines
+from parmlip.report.elastic_table import elastic_lines
 from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.entropy_table import formation_lines
 from parmlip.report.published import aligned, beside, read_published
-from parmlip.report.qmmm_table import coupled_lines
 from parmlip.report.rates_table import rates_lines
 from parmlip.report.separation import read_separations, separation_lines
 from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, energies_line, key_at, read_sweep
@@ -60,8 +60,8 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
         series = read_series(path)  # with training cells of several sizes one slope over all points would mean nothing
         lines += slope_lines(series) if series else _slope_lines(read_sweep(path))
     lines += separation_lines(read_separations(path))
+    lines += elastic_lines(path)
     lines += bound_lines(path)
-    lines += coupled_lines(path)
     if meta.get("published"):
         lines += beside(read_published(meta["published"], swept), values, points)
     return lines

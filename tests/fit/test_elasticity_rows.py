@@ -164,6 +164,8 @@ def test_the_key_sets_the_papers_weights_in_gpa_and_a_sweep_changes_them():
     own = loads(TEXT.replace("force = 10.0 }", "force = 10.0, cauchy_born_2 = 20.0 }") + 'elasticity = "linear"')
     assert (own.fit.weights.cauchy_born_1, own.fit.weights.cauchy_born_2) == (10.0 * GPA, 20.0)
     assert loads(own.as_toml()).fit == own.fit
+    of_site = loads(TEXT + 'elasticity = "nonlinear"\ncauchy_born_per = "site"')
+    assert [getattr(of_site.fit.weights, n) for n in names] == [10.0, 10.0, 1.0]
     with pytest.raises(ConfigError, match="elasticity"):
         loads(TEXT + 'elasticity = "cubic"')
 
