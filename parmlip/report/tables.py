@@ -17,6 +17,7 @@ from parmlip.report.elastic_table import elastic_lines
 from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.entropy_table import formation_lines
 from parmlip.report.published import aligned, beside, read_published
+from parmlip.report.qmmm_table import coupled_lines
 from parmlip.report.rates_table import rates_lines
 from parmlip.report.separation import read_separations, separation_lines
 from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, energies_line, key_at, read_sweep
@@ -62,6 +63,7 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
     lines += separation_lines(read_separations(path))
     lines += elastic_lines(path)
     lines += bound_lines(path)
+    lines += coupled_lines(path)
     if meta.get("published"):
         lines += beside(read_published(meta["published"], swept), values, points)
     return lines
