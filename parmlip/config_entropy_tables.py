@@ -55,6 +55,8 @@ class Entropy:
 def check_entropy(tables: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for values of [entropy] that do not go with the other tables."""
     asked, crystal, cell = tables["entropy"], tables.get("crystal"), tables.get("simulation")
+    if "entropy" in tables["run"].stages and not tables["relax"].stability:
+        raise ConfigError('[relax] stability = false: must be true for the stage "entropy", which is for minima alone')
     if asked.truncation_radius is not None and asked.sites == "none":
         raise ConfigError(f"[entropy] truncation_radius = {show(asked.truncation_radius)}: needs 'sites'")
     present = {*(crystal.species if crystal is not None else ()), *(d.species for d in getattr(cell, "defects", ()))}

@@ -298,6 +298,7 @@ class Relax:
     hessian: str = key("auto", choices=("auto", "assembled", "matrix_free"))
     error_bars: int = key(0, least=0, about="members of [fit] committee carried through the surrogate's relaxation")
     residual: bool = key(True, about="estimate the surrogate's geometry error by the reference's forces there")
+    stability: bool = key(True, about="seek negative eigenvalues at the end; takes as much memory as the relaxation")
 
 
 @dataclass(frozen=True)

@@ -94,13 +94,15 @@ def relaxed_equilibrium(
         start_nd = np.where(domain.free_a[energy.sites.global_n, None], start_nd, energy.zero_nd)
     green = bulk_green(energy)
     found = relax(energy, start_nd, study.relax, green=green, what=f"{which} equilibrium")
-    with timed("stability"):
-        modes = stability(energy, found.u_nd, green)
-    if not modes.stable:
+    modes = None
+    if study.relax.stability:
+        with timed("stability"):
+            modes = stability(energy, found.u_nd, green)
+    if modes is not None and not modes.stable:
         logger.warning("the %s's state %s", which, not_a_minimum(study, modes.lowest[0], relative=modes.relative))
     memory = (peak.growth() or 0) / cell.n_sites
     # later relaxations live in what the first one has left; small cells in what the start of the program takes
-    if start_ad is None and cell.n_sites >= _MANY_SITES and memory * cell.n_sites >= _MUCH:
+    if (start_ad is None or which == "reference") and cell.n_sites >= _MANY_SITES and memory * cell.n_sites >= _MUCH:
         logger.info("memory: %.1f kB a site (estimate %.1f)", memory / 1e3, estimate / 1e3)
     fields = {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "global site order"),
@@ -109,11 +111,13 @@ def relaxed_equilibrium(
         "max_force": Field(found.max_force, "eV/A"),
         "iterations": Field(found.iterations),
         "inner_iterations": Field(np.array(found.inner_iterations)),
-        "stable": Field(modes.stable),
-        "lowest_eigenvalue": Field(modes.lowest[0], "" if modes.relative else "eV/A^2", "relative to the bulk's"),
         "memory_per_site": Field(memory, "B", "growth of the resident memory of all ranks"),
         "memory_per_site_estimate": Field(estimate, "B"),
     }
+    if modes is not None:
+        fields["stable"] = Field(modes.stable)
+        scale = "" if modes.relative else "eV/A^2"
+        fields["lowest_eigenvalue"] = Field(modes.lowest[0], scale, "relative to the bulk's")
     if predictor_ad is not None:
         fields["predictor"] = Field(predictor_ad, "A", "u_0, which clamped sites keep")
     if of is not None and len(set(study.crystal.species)) == 1 and len(cell.species) == 1:
@@ -130,7 +134,7 @@ def relaxed_equilibrium(
             logger.info("%s: formation energy %.6f eV", which, unrelaxed + found.energy)
     fields |= core_fields(study, results, of, fields["displacement"].value, which)
     fields |= line_energy(cell, fields, which)
-    if which == "surrogate" and modes.stable:  # about another state the response means nothing
+    if which == "surrogate" and (modes is None or modes.stable):  # about another state the response means nothing
         fields |= equilibrium_bars(study, results, energy, found.u_nd, green, of)
         if domain is None:  # the dual norm is one of periodic cells
             fields |= residual_fields(study, energy, found.u_nd, green)

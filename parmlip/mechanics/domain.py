@@ -22,6 +22,11 @@ from parmlip.potentials.base import Environments, FloatArray, Origin
 # Pairs that are worked on at a time: 0.8 MB an array of vectors. Smaller pieces cost calls (measured on copper: 8192
 # pairs 10 % more time, 2048 a half), larger ones memory.
 PAIRS_OF_PIECE: Final = 32768
+# Sites whose pairs are sought at a time: shifts of pairs, as large as their vectors, live as long. Every search sorts
+# all sites of the cell (0.3 us each), so that smaller pieces cost time.
+_SITES_OF_PIECE: Final = 131072
+_PAIRS_TO_NUMBER: Final = 1 << 20
+_SPARE: Final = 1.1  # room for lists beyond what the first piece lets expect; what is not written takes no memory
 
 
 class Domain:
@@ -65,15 +70,14 @@ class Domain:
             if displacement_ad is not None:
                 positions_ac = positions_ac.copy()
                 positions_ac[:, : self.dimension] += displacement_ad
-            pairs = find_pairs(supercell.cell_cc, supercell.periodic, positions_ac, reach, centre_n=sites.global_n)
-        local = np.zeros(supercell.n_sites, dtype=bool)
-        local[sites.global_n] = True
-        self.halo = Halo(sites, np.unique(pairs.site_p[~local[pairs.site_p]]))
+            self.first_n, self.site_p, self.bond_pc, ghosts = _lists(supercell, positions_ac, reach, sites.global_n)
+        del positions_ac
+        self.halo = Halo(sites, ghosts)
         number = np.full(supercell.n_sites, -1, dtype=np.int64)
         number[self.halo.global_m] = np.arange(self.halo.n_local)
-        self.first_n = pairs.first_n
-        self.site_p = number[pairs.site_p]
-        self.bond_pc = pair_vectors(pairs, supercell.cell_cc, supercell.positions_ac)
+        for part in range(0, len(self.site_p), _PAIRS_TO_NUMBER):  # in place: of 10^6 sites another list is 0.6 GB
+            some = slice(part, part + _PAIRS_TO_NUMBER)
+            self.site_p[some] = number[self.site_p[some]]
         self._origin = Origin(self.bond_pc, sites.global_n)
         index_of = species_indices(supercell.species, species)
         self._species_m = index_of[supercell.species_a[self.halo.global_m]]
@@ -110,6 +114,44 @@ class Domain:
             centres = slice(start, end)
             origin = self._origin if whole else Origin(bond_pc, self._origin.global_n[centres])
             yield centres, pairs, Environments(first_n, r_pc, self._species_m[centres], self._species_p[pairs], origin)
+
+
+def _lists(
+    supercell: Supercell, positions_ac: FloatArray, reach: float, centre_n: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], FloatArray, NDArray[np.int64]]:
+    """Pairs of some sites, found at `positions_ac`, and their vectors in the reference configuration.
+
+    Returns
+    -------
+    first_n : ndarray, shape (n + 1,)
+    site_p : ndarray, shape (n_pairs,)
+        Global numbers.
+    bond_pc : ndarray, shape (n_pairs, 3)
+    others : ndarray
+        Global numbers of the neighbours that are not among the centres, ascending.
+    """
+    mine = np.zeros(supercell.n_sites, dtype=bool)
+    mine[centre_n] = True
+    first_n = np.zeros(len(centre_n) + 1, dtype=np.int64)
+    site_p, bond_pc = np.empty(0, dtype=np.int64), np.empty((0, 3))
+    others = [np.empty(0, dtype=np.int64)]
+    for start in range(0, len(centre_n), _SITES_OF_PIECE):
+        end = min(start + _SITES_OF_PIECE, len(centre_n))
+        pairs = find_pairs(supercell.cell_cc, supercell.periodic, positions_ac, reach, centre_n=centre_n[start:end])
+        low, high = int(first_n[start]), int(first_n[start]) + pairs.n_pairs
+        first_n[start + 1 : end + 1] = low + pairs.first_n[1:]
+        others.append(np.unique(pairs.site_p[~mine[pairs.site_p]]))
+        if start == 0 and end == len(centre_n):
+            return first_n, pairs.site_p, pair_vectors(pairs, supercell.cell_cc, supercell.positions_ac), others[1]
+        if high > len(site_p):
+            room = max(high, int(_SPARE * high / end * len(centre_n)))
+            more_p, more_pc = np.empty(room, dtype=np.int64), np.empty((room, 3))
+            more_p[:low], more_pc[:low] = site_p[:low], bond_pc[:low]
+            site_p, bond_pc = more_p, more_pc
+        site_p[low:high] = pairs.site_p
+        bond_pc[low:high] = pair_vectors(pairs, supercell.cell_cc, supercell.positions_ac)
+    n_pairs = int(first_n[-1])
+    return first_n, site_p[:n_pairs], bond_pc[:n_pairs], np.unique(np.concatenate(others))
 
 
 def species_indices(of: tuple[str, ...], law_species: tuple[str, ...]) -> NDArray[np.int64]:

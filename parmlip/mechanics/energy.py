@@ -58,6 +58,8 @@ class Energy:
     def _build(self, u_nd: NDArray[np.float64]) -> None:
         everywhere = self.sites.gather_to_all(u_nd) if self.builds else None
         reach = self.law.cutoff + self.margin
+        if self.builds:
+            self.__dict__.pop("domain", None)  # beside the old lists the new ones would take the memory twice
         self.domain = Domain(self.supercell, self.sites, reach, self.law.species, everywhere)
         self._built_at_nd = u_nd.copy()
         self.builds += 1
@@ -83,7 +85,7 @@ class Energy:
         self.comm.Allreduce(MPI.IN_PLACE, worst, op=MPI.MAX)
         if not np.isfinite(worst[0]):
             raise GeometryError("a displacement is not finite (NaN or infinite)")
-        if worst[0] > 0.5 * self.margin:
+        if worst[0] > 0.5 * self.margin or not hasattr(self, "domain"):  # a search that failed has left none
             self._build(u_nd)
         return self.domain.with_ghosts(u_nd)
 

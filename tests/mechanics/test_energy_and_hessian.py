@@ -9,7 +9,7 @@ from parmlip.crystal.defects import Vacancy, apply_defects
 from parmlip.crystal.lattices import LATTICES
 from parmlip.crystal.supercell import build_supercell
 from parmlip.errors import ConfigError, GeometryError
-from parmlip.mechanics import hessian
+from parmlip.mechanics import domain, hessian
 from parmlip.mechanics.energy import Energy
 from parmlip.potentials.eam import builtin
 
@@ -134,6 +134,38 @@ def test_large_displacements_renew_the_pair_lists(law, comm):
     assert narrow.difference(u) == pytest.approx(wide.difference(u), rel=1e-12)
     assert narrow.builds == 2
     assert wide.builds == 1
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("cell", CELLS)
+def test_lists_made_piece_by_piece_are_those_made_at_once(law, comm, cell, monkeypatch):
+    once = Energy(law, CELLS[cell], comm=comm)
+    u = displaced(once, 0.3)  # renews the lists
+    e, f = once.difference_and_forces(u)
+    monkeypatch.setattr(domain, "_SITES_OF_PIECE", 7)
+    monkeypatch.setattr(domain, "_PAIRS_TO_NUMBER", 100)
+    monkeypatch.setattr(domain, "_SPARE", 1.0)  # lists are lengthened more than once
+    pieces = Energy(law, CELLS[cell], comm=comm)
+    assert pieces.difference_and_forces(u)[0] == pytest.approx(e, rel=1e-12)
+    np.testing.assert_allclose(pieces.difference_and_forces(u)[1], f, atol=1e-11)
+    for name in ("first_n", "site_p", "bond_pc"):
+        np.testing.assert_array_equal(getattr(pieces.domain, name), getattr(once.domain, name))
+    np.testing.assert_array_equal(pieces.domain.halo.global_m, once.domain.halo.global_m)
+
+
+@pytest.mark.mpi
+def test_an_energy_whose_lists_could_not_be_renewed_makes_them_at_the_next_call(law, comm, monkeypatch):
+    energy = Energy(law, CELLS["4x4x4"], comm=comm, margin=0.05)
+    u = displaced(energy, 0.3)
+
+    def fails(*_, **__):
+        raise GeometryError("sites coincide")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(domain, "find_pairs", fails)
+        with pytest.raises(GeometryError):
+            energy.difference(u)
+    assert energy.difference(0.0 * u) == pytest.approx(0.0, abs=1e-12)
 
 
 @pytest.mark.mpi
