@@ -26,7 +26,10 @@ class QMMM:
         0.5, least=0.0, most=1.0, about="energy: part of R_QM within which no load is put (beta of the paper)"
     )
     mm: str = key("surrogate", choices=("surrogate", "reference"), about="the MM law; reference: to test the coupling")
-    truth: bool = key(True, about="errors against the reference everywhere in the same domain, of the stage relax")
+    truth: Literal["auto"] | bool = key(
+        "auto", about="errors against the reference everywhere in the same domain: of the stage relax, or, of a law of "
+        "whole structures, QM forces on all sites that move; auto: not of such a law"
+    )  # fmt: skip
     patch_test: bool = key(False, about="forces before relaxation, and the perfect crystal relaxed, scheme by scheme")
 
 

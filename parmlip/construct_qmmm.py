@@ -30,6 +30,7 @@ from parmlip.potentials.taylor_state import CellState
 
 Crystal = tuple[Lattice, float]
 RealArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
 
 # Of an automatic buffer beyond what the reference configuration needs, angstrom: sites move against each other.
 _MARGIN: Final = 0.5
@@ -123,11 +124,24 @@ def qm_forces(study: Study, of: Crystal, found: Coupling, sites: Sites) -> QMFor
     """What gives the forces on QM sites, whose displacements have the rows of `sites`. Collective on ``sites.comm``."""
     cell, r = found.domain.supercell, found.regions
     law = construct.any_law(study)
-    if not isinstance(law, CachedLaw):
-        return SiteLawForces(law, cell, sites, r.qm_a, r.cluster_a)
+    if isinstance(law, CachedLaw):
+        return _by_clusters(study, law, of, found, sites, r.qm_a, r.cluster_a)
+    return SiteLawForces(law, cell, sites, r.qm_a, r.cluster_a)
+
+
+def forces_everywhere(study: Study, of: Crystal, found: Coupling, sites: Sites) -> QMForces:
+    """The same for all sites that move, of a law of whole structures, asked about the whole domain. Collective."""
+    law, free_a = construct.any_law(study), found.domain.free_a
+    assert isinstance(law, CachedLaw)
+    return _by_clusters(study, law, of, found, sites, free_a, np.ones_like(free_a))
+
+
+def _by_clusters(
+    study: Study, law: CachedLaw, of: Crystal, found: Coupling, sites: Sites, qm_a: BoolArray, cluster_a: BoolArray
+) -> QMForces:
     link = _LINK * nearest_distance(of[0]) * of[1] + found.slip
     shared = study.reference.ranks_per_calculator or 1
-    return ClusterForces(law, cell, r.qm_a, r.cluster_a, sites, link=link, ranks_per_group=shared)
+    return ClusterForces(law, found.domain.supercell, qm_a, cluster_a, sites, link=link, ranks_per_group=shared)
 
 
 def check_everywhere(study: Study, of: Crystal) -> None:

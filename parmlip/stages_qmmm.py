@@ -13,6 +13,8 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
     seconds                  of the relaxation;  seconds_qm  of QM forces and their derivatives in it (force mixing)
     qm_evaluations           of QM forces (force mixing)
     energy                   E(u) - E(u_0) of the mixed energy, load included (energy mixing)
+    truth                    (n_sites, d) equilibrium with QM forces on all sites that move (truth = true and a law of
+                             whole structures), at the first point that needed it;  truth_iterations, truth_calls
     geometry_error           ||D(u - u^H)|| over free sites (truth);  geometry_norm  ||D u||, geometry_error_relative,
                              max_displacement_difference, same_basin as of the stage compare
     energy_error             |E^H - E|, relaxation energies (truth, energy mixing)
@@ -35,6 +37,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from mpi4py import MPI
@@ -43,7 +46,7 @@ from numpy.typing import NDArray
 from parmlip import construct
 from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
-from parmlip.construct_qmmm import Coupling, coupling, mm_law, perfect_domain, qm_forces
+from parmlip.construct_qmmm import Coupling, coupling, forces_everywhere, mm_law, perfect_domain, qm_forces
 from parmlip.crystal.clamped_domain import ClampedDomain
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.nearest import nearest_neighbours
@@ -53,7 +56,7 @@ from parmlip.io.results import Results
 from parmlip.mechanics.clamped import ClampedEnergy
 from parmlip.mechanics.energy_mixing import MixedEnergy, ghost_gradient, on_same_places
 from parmlip.mechanics.force_balance import balance_forces
-from parmlip.mechanics.force_mixing import HybridForces
+from parmlip.mechanics.force_mixing import HybridForces, SiteLawForces
 from parmlip.mechanics.patch_test import relaxed_patch
 from parmlip.mechanics.relax import relax
 from parmlip.parallel.logs import timed
@@ -119,6 +122,9 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     fields["seconds"] = Field(time.perf_counter() - begin, "s", "of the relaxation")
     if study.qmmm.truth and reference is not None:
         fields |= _errors(problem, fields)
+    if study.qmmm.truth is True and reference is None:
+        with timed("QM everywhere"):
+            fields |= _errors_of_whole(problem, fields)
     if study.qmmm.patch_test and reference is not None:
         assert load_ad is not None
         with timed("patch test"):
@@ -186,6 +192,8 @@ def _force_mixing(problem: _Problem) -> Fields:
         start_nd, started = _warm(problem, energy, start_nd)
     found = balance_forces(hybrid, start_nd, study.relax, what="force mixing")
     seconds = problem.comm.allreduce(hybrid.seconds_qm, op=MPI.MAX)
+    if isinstance(hybrid.qm, SiteLawForces):
+        hybrid.qm.destroy()
     return {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "predictor and corrector, global site order"),
         "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
@@ -237,6 +245,10 @@ def _all_but_radius(study: Study) -> str:
     for table, names in (("qmmm", ("radius", "patch_test", "truth")), ("run", ("output", "stages", "groups"))):
         plain[table] = {name: value for name, value in plain[table].items() if name not in names}
     plain.pop("report", None)
+    return _digest(plain)
+
+
+def _digest(plain: Any) -> str:
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
@@ -303,6 +315,8 @@ def _patch_fields(problem: _Problem, load_ad: RealArray) -> Fields:
     if problem.study.qmmm.kind == "force":  # the buffer of energy mixing is too small for forces
         hybrid = _hybrid(problem)
         f_nd = hybrid.forces(hybrid.energy.zero_nd)
+        if isinstance(hybrid.qm, SiteLawForces):
+            hybrid.qm.destroy()
         patch["unrelaxed_force"] = Field(hybrid.energy.sites.gather(f_nd), "eV/A", "at the predictor")
     return {"patch": Field(patch)}
 
@@ -312,27 +326,61 @@ def _patch_fields(problem: _Problem, load_ad: RealArray) -> Fields:
 
 def _errors(problem: _Problem, fields: Fields) -> Fields:
     """Against the reference everywhere in the same domain."""
-    study, comm, cell = problem.study, problem.comm, problem.domain.supercell
+    comm, cell = problem.comm, problem.domain.supercell
     true_ad = np.asarray(problem.results.read("relax_reference", "displacement"))
     u_ad = comm.bcast(fields["displacement"].value)
-    pairs = nearest_neighbours(cell, study.compare.stencil, shared_sites(study, problem.of, cell, comm))
-    geometry = compare_geometry(pairs, true_ad, u_ad, study.compare.same_basin, comm=comm)
     assert problem.reference is not None
     energy = ClampedEnergy(problem.reference, cell, problem.domain.free_a, problem.predictor_ad, comm=comm)
     here, true_energy = (energy.difference(energy.sites.restrict(x_ad)) for x_ad in (u_ad, true_ad))
-    found: Fields = {
+    found = _geometry(problem, true_ad, u_ad)
+    found["energy_excess"] = Field(here - true_energy, "eV", "of the reference at the coupled equilibrium")
+    if "energy" in fields:
+        found["energy_error"] = Field(abs(fields["energy"].value - true_energy), "eV", "of the relaxation energy")
+    logger.info("energy excess %.3e eV", here - true_energy)
+    return found
+
+
+def _errors_of_whole(problem: _Problem, fields: Fields) -> Fields:
+    """The same for a law of whole structures: its equilibrium is that of QM forces on all sites that move."""
+    study, results = problem.study, problem.results
+    u_ad = problem.comm.bcast(fields["displacement"].value)
+    plain = study.as_dict()
+    plain["reference"].pop("cache")
+    digest = _digest({name: plain[name] for name in ("crystal", "reference", "simulation")})
+    for number in range(results.point or 0):
+        other = results.at(number)
+        if "truth_of" in other.names("qmmm") and other.read("qmmm", "truth_of") == digest:
+            logger.info("QM everywhere: as found at point %d", number)
+            return _geometry(problem, np.asarray(other.read("qmmm", "truth")), u_ad)
+    energy = ClampedEnergy(
+        problem.mm, problem.domain.supercell, problem.domain.free_a, problem.predictor_ad, comm=problem.comm
+    )
+    qm = forces_everywhere(study, problem.of, problem.found, energy.sites)
+    hybrid = HybridForces(energy, qm, problem.domain.free_a)
+    found = balance_forces(hybrid, energy.sites.restrict(u_ad), study.relax, what="QM everywhere")
+    true_ad = energy.sites.gather_to_all(found.u_nd)
+    return {
+        "truth": Field(true_ad, "A", "equilibrium with QM forces on all sites that move"),
+        "truth_of": Field(digest, "", "digest of the tables that it depends on"),
+        "truth_iterations": Field(found.iterations),
+        "truth_calls": Field(hybrid.evaluations, "", "of QM forces"),
+        **_geometry(problem, true_ad, u_ad),
+    }
+
+
+def _geometry(problem: _Problem, true_ad: RealArray, u_ad: RealArray) -> Fields:
+    study, comm, cell = problem.study, problem.comm, problem.domain.supercell
+    pairs = nearest_neighbours(cell, study.compare.stencil, shared_sites(study, problem.of, cell, comm))
+    geometry = compare_geometry(pairs, true_ad, u_ad, study.compare.same_basin, comm=comm)
+    if not geometry.same_basin:
+        logger.warning(
+            "the coupled equilibrium is in another basin than the reference's: its errors are not those of this one"
+        )
+    logger.info("geometry error %.3e A", geometry.error)
+    return {
         "geometry_error": Field(geometry.error, "A", "||D u - D u^H||, stencil norm"),
         "geometry_norm": Field(geometry.reference_norm, "A", "||D u||, predictor included"),
         "geometry_error_relative": Field(geometry.relative),
         "max_displacement_difference": Field(geometry.max_difference, "A"),
         "same_basin": Field(geometry.same_basin),
-        "energy_excess": Field(here - true_energy, "eV", "of the reference at the coupled equilibrium"),
     }
-    if "energy" in fields:
-        found["energy_error"] = Field(abs(fields["energy"].value - true_energy), "eV", "of the relaxation energy")
-    if not geometry.same_basin:
-        logger.warning(
-            "the coupled equilibrium is in another basin than the reference's: its errors are not those of this one"
-        )
-    logger.info("geometry error %.3e A, energy excess %.3e eV", geometry.error, here - true_energy)
-    return found

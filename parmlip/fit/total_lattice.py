@@ -26,6 +26,7 @@ from parmlip.io.answers import Structure, ask
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.parallel.farm import farm
 from parmlip.potentials.tight_binding import NRLTightBinding
+from parmlip.potentials.tight_binding_contour import ContourTightBinding
 from parmlip.potentials.tight_binding_response import Difference, response_law
 from parmlip.potentials.total import Evaluated
 
@@ -80,7 +81,11 @@ def total_lattice_labels(
     """
     tasks = [(name, of, p) for name, of_name in observations.items() for of in of_name for p in range(of.n_parts)]
     perfect = PerfectCell(crystal.lattice, crystal.lattice_constant, repeats, crystal.species)
-    response = response_law(law.law)
+    inner = law.law
+    if isinstance(inner, ContourTightBinding):  # its clusters approximate the crystal of many k points
+        inner = inner.law
+        logger.info("lattice: of dense tight binding with %d x %d x %d k points", *inner.k_points)
+    response = response_law(inner)
     if response is not None:
         by_response, of_unit = ByResponse(perfect, response), in_one_cell(crystal, repeats, response)
         logger.info("lattice: %d parts by linear response in %d sites, those of Cauchy-Born in %d", len(tasks),

@@ -1,0 +1,88 @@
+"""Runs of the stage qmmm with laws of whole structures as QM."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from parmlip.config import loads
+from parmlip.errors import ConfigError
+from parmlip.io.hdf5 import ResultFile
+from parmlip.pipeline import run
+
+COPPER = """
+[run]
+stages = ["build", "reference", "train", "qmmm", "report"]
+output = "{output}"
+[crystal]
+lattice = "fcc"
+species = ["Cu"]
+lattice_constant = 3.61
+[reference]
+kind = "ase"
+calculator = "ase.calculators.emt.EMT"
+options = {{ asap_cutoff = true }}
+[simulation]
+domain = "disc"
+radius = 14.0
+rim = 11.0
+defects = [{{ kind = "vacancy", at = [0, 0, 0] }}]
+[[training]]
+cell = [2, 2, 2]
+defects = [{{ kind = "vacancy", at = [0, 0, 0] }}]
+relax = false
+samples = 5
+test_samples = 1
+rattle = {{ amplitude = 0.05, kind = "uniform" }}
+[surrogate]
+cutoff = 4.5
+total_degree = 6
+correlation_order = 2
+[fit]
+solver = "rrqr"
+[relax]
+force_tolerance = 1e-7
+[qmmm]
+kind = "force"
+buffer = 6.0
+truth = true
+[sweep]
+"qmmm.radius" = [3.0, 7.5]
+"""
+
+
+@pytest.mark.mpi
+def test_a_calculator_as_qm_law_converges_to_qm_everywhere(comm, shared_tmp):
+    study = loads(COPPER.format(output=shared_tmp / "cu.h5"))
+    run(study, comm)
+    if comm.rank == 0:
+        file = ResultFile(shared_tmp / "cu.h5")
+        errors, forces, calls = (
+            [float(file.read("qmmm", name, point=i)) for i in (0, 1)]
+            for name in ("geometry_error", "residual_force", "qm_evaluations")
+        )
+        assert max(forces) <= 1e-7
+        assert 0.0 < errors[1] < 0.3 * errors[0]
+        assert max(calls) <= 12
+        assert np.abs(file.read("qmmm", "truth", point=0)).max() > 0.01
+    comm.Barrier()
+
+
+def test_a_truth_of_whole_structures_is_made_only_if_it_is_asked_for():
+    text = COPPER.format(output="cu.h5")
+    assert loads(text).qmmm.truth is True
+    assert loads(text.replace("truth = true\n", "")).qmmm.truth == "auto"
+    with pytest.raises(ConfigError, match=r"buffer = \"auto\": must be a number"):
+        loads(text, ["qmmm.buffer='auto'"])
+    with pytest.raises(ConfigError, match=r"kind = \"energy\": cannot be done"):
+        loads(text, ["qmmm.kind='energy'"])
+
+
+def test_the_truth_is_found_once_in_a_sweep(tmp_path):
+    text = COPPER.format(output=tmp_path / "cu.h5").replace("[3.0, 7.5]", "[3.0, 4.0]")
+    run(loads(text, ["relax.force_tolerance=1e-4"]), MPI.COMM_SELF)
+    file = ResultFile(tmp_path / "cu.h5")
+    has = ["truth" in file.names("qmmm", point=i) for i in (0, 1)]
+    assert has == [True, False]
+    assert float(file.read("qmmm", "geometry_norm", point=0)) == float(file.read("qmmm", "geometry_norm", point=1))
