@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import json
 import logging
 import time
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -71,6 +72,24 @@ def swept_steps(study: Study, stages: Mapping[str, Stage] = STAGES) -> frozenset
         if not step.gathers and (tables & {*step.tables, *step.optional} or swept & set(step.needs)):
             swept.add(name)
     return frozenset(swept)
+
+
+def alike(study: Study, stages: Mapping[str, Stage] = STAGES) -> dict[tuple[str, int], list[int]]:
+    """For every step and point of the sweep the earlier points at which it gives the same.
+
+    They agree in all swept keys on which the step, or what it needs, depends.
+    """
+    found: dict[tuple[str, int], list[int]] = {}
+    known: dict[tuple[str, str], list[int]] = {}
+    for point in study.points():
+        tables: dict[str, set[str]] = {}
+        for name, step in _of(point.study, stages).items():
+            tables[name] = {*step.tables, *step.optional}.union(*(tables[need] for need in step.needs))
+            values = {k: v for k, v in point.values.items() if k in tables[name] or k.split(".")[0] in tables[name]}
+            same = known.setdefault((name, json.dumps(values, sort_keys=True)), [])
+            found[name, point.index] = list(same)
+            same.append(point.index)
+    return found
 
 
 def plan(study: Study, stages: Mapping[str, Stage] = STAGES) -> list[Task]:
@@ -164,8 +183,23 @@ def _work(
     if resume and len(left) < len(tasks):
         _logger.info("resuming: %d of %d steps are complete in %s", len(tasks) - len(left), len(tasks), study.output)
 
+    same = alike(study, stages)
+
     def do(task: Task, group: MPI.Comm, turn: Turn) -> None:
         begin = time.perf_counter()
+        if task.point is not None:
+            earlier = same[task.name, task.point.index]
+            source = on_root(group, "reading results", _first_complete, study.output, task.name, earlier)
+            if source is not None:
+                _logger.info("    as at point %d", source)
+
+                def share(source: int, point: Point) -> None:
+                    with turn():
+                        ResultFile(study.output).share_stage(task.name, source, point.index, point.values)
+                        let_go(study)
+
+                on_root(group, "writing results", share, source, task.point)
+                return
         with timed(f"stage {task.name}"):
             of_point = task.point.study if task.point else study
             at = Results(study.output, results.swept, task.index, comm=group)
@@ -308,6 +342,12 @@ def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
         blocks = [(f"{name}.{i}", t) for i, t in enumerate(table)] if isinstance(table, list) else [(name, table)]
         flat |= {f"{head}.{key}": value for head, block in blocks for key, value in block.items()}
     return flat
+
+
+def _first_complete(output: Path, stage: str, points: Iterable[int]) -> int | None:
+    """The first of some points of the sweep that has the stage."""
+    file = ResultFile(output)
+    return next((i for i in points if file.complete(stage, i)), None)
 
 
 def _write(output: Path, task: Task, fields: Mapping[str, Field], seconds: float) -> None:

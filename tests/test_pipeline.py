@@ -12,7 +12,7 @@ from mpi4py import MPI
 from parmlip.config import loads
 from parmlip.errors import ConfigError, ConvergenceError
 from parmlip.io.hdf5 import Field, ResultFile
-from parmlip.pipeline import check_chain, check_same, plan, run, swept_steps
+from parmlip.pipeline import alike, check_chain, check_same, plan, run, swept_steps
 from parmlip.pipeline_stages import STAGES
 
 INPUT = """
@@ -205,6 +205,31 @@ def test_lists_of_tables_are_compared_member_by_member():
         check_same(study_of(Path("run.h5"), "training.samples=7"), stored)
     with pytest.raises(ConfigError, match=r"crystal.c_over_a was absent"):
         check_same(study_of(Path("run.h5"), "crystal.lattice=hcp", "crystal.c_over_a=1.6"), stored)
+
+
+def test_a_step_is_done_once_for_all_points_that_agree_in_what_it_depends_on(tmp_path):
+    calls = []
+    path = tmp_path / "run.h5"
+    study = study_of(path, SWEEP, "sweep.relax.force_tolerance=[1e-3, 1e-4]")
+    run(study, MPI.COMM_SELF, stages=tracing(calls))
+    assert [at for name, at in calls if name == "train"] == [0, 2]
+    assert [at for name, at in calls if name == "relax_surrogate"] == [0, 1, 2, 3]
+    file = ResultFile(path)
+    numbers = [file.read("train", "number", i) for i in range(4)]
+    assert numbers == [numbers[i] for i in (0, 0, 2, 2)]
+    assert numbers[0] != numbers[2]
+    calls.clear()
+    run(study_of(path, SWEEP, "sweep.relax.force_tolerance=[1e-3, 1e-4]"), MPI.COMM_SELF, resume=True,
+        stages=tracing(calls))  # fmt: skip
+    assert calls == [("report", None)]
+
+
+def test_points_that_differ_in_no_key_of_a_step_are_alike():
+    study = study_of(Path("run.h5"), SWEEP, "sweep.relax.force_tolerance=[1e-3, 1e-4]")
+    same = alike(study)
+    assert [same["train", i] for i in range(4)] == [[], [0], [], [2]]
+    assert [same["relax_surrogate", i] for i in range(4)] == [[], [], [], []]
+    assert same["build", 3] == [0, 1, 2]
 
 
 def test_a_point_that_fails_does_not_end_the_others(tmp_path):

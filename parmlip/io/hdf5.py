@@ -91,12 +91,7 @@ class ResultFile:
         """Add the results of a complete stage (of sweep point `point`, which has the values `swept`)."""
 
         def change(file: h5py.File) -> None:
-            parent: h5py.Group = file
-            if point is not None:
-                place = f"sweep/{point}"
-                parent = file[place] if place in file else file.create_group(place, track_order=True)
-                for key, value in (swept or {}).items():
-                    parent.attrs[key] = value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
+            parent: h5py.Group = file if point is None else _point(file, point, swept or {})
             if stage in parent:
                 del parent[stage]
             group = parent.create_group(stage, track_order=True)
@@ -107,6 +102,17 @@ class ResultFile:
             group.attrs["complete"] = True
 
         self._switch(change, room=sum(_size(field) for field in fields.values()))
+
+    def share_stage(self, stage: str, source: int, point: int, swept: Mapping[str, Any]) -> None:
+        """Give a sweep point the results of another one: they are in the file once."""
+
+        def change(file: h5py.File) -> None:
+            parent = _point(file, point, swept)
+            if stage in parent:
+                del parent[stage]
+            parent[stage] = file[_place(stage, source)]
+
+        self._switch(change)
 
     def complete(self, stage: str, point: int | None = None) -> bool:
         """Whether the file has the stage."""
@@ -263,6 +269,15 @@ def _collect_lists(group: h5py.Group, prefix: str, found: dict[str, list[float]]
 def _points(file: h5py.File) -> list[h5py.Group]:
     sweep = file.get("sweep")
     return [] if sweep is None else [sweep[name] for name in sorted(sweep, key=int)]
+
+
+def _point(file: h5py.File, point: int, swept: Mapping[str, Any]) -> h5py.Group:
+    """The group of a sweep point, made if it is not there."""
+    place = f"sweep/{point}"
+    group = file[place] if place in file else file.create_group(place, track_order=True)
+    for key, value in swept.items():
+        group.attrs[key] = value if isinstance(value, (bool, int, float, str)) else json.dumps(value)
+    return group
 
 
 def _attributes(group: h5py.Group) -> dict[str, Scalar]:
