@@ -54,8 +54,8 @@ def tracing(calls, wrong=None):
 def test_only_what_depends_on_a_swept_table_is_done_at_each_point():
     assert swept_steps(study_of()) == frozenset()
     assert swept_steps(study_of(Path("run.h5"), SWEEP)) == {
-        "train", "match", "relax_surrogate", "compare", "advise", "entropy_surrogate", "predict_entropy",
-            "rates_surrogate",
+        "train", "match", "relax_surrogate", "compare", "qmmm", "advise", "entropy_surrogate", "predict_entropy",
+            "rates_surrogate", "qmmm",
     }  # fmt: skip
     for key, first in (("training.cell=[[2, 2, 2]]", "label"), ("reference.taper=[[4.0, 5.0]]", "build")):
         assert first in swept_steps(study_of(Path("run.h5"), f"sweep.{key}"))
@@ -141,8 +141,8 @@ def test_an_existing_output_is_neither_lost_nor_taken_for_another_input(comm, sh
     run(study_of(path, "run.threads=2", "report.figure=false"), comm, resume=True, stages=tracing(calls))
     assert calls == [("report", None)]
     run(study_of(path, "surrogate.total_degree=4"), comm, overwrite=True, stages=tracing(calls))
-    unasked = {"match", "advise", "entropy", "entropy_surrogate", "predict_entropy", "rates", "rates_surrogate"}
-    assert len(calls) == 1 + len(STAGES) - len(unasked | {"locality"})
+    unasked = {"match", "qmmm", "advise", "entropy", "entropy_surrogate", "predict_entropy", "rates", "rates_surrogate"}
+    assert len(calls) == 1 + len(STAGES) - len(unasked | {"locality", "qmmm"})
 
 
 @pytest.mark.mpi(2)
