@@ -67,7 +67,7 @@ def _at_equilibrium(study: Study) -> bool:
 
 
 def _without_truth(study: Study) -> bool:
-    return not study.qmmm.truth or study.reference.is_total
+    return not study.qmmm.truth or getattr(study.tables.get("reference"), "is_total", False)
 
 
 def _without_surrogate(study: Study) -> bool:

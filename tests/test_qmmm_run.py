@@ -12,7 +12,7 @@ from parmlip.construct import lattice, reference_law
 from parmlip.construct_qmmm import check_everywhere
 from parmlip.crystal.regions import NAMES
 from parmlip.errors import ConfigError
-from parmlip.io.hdf5 import ResultFile
+from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.report.qmmm_table import read_coupled
 from tests.program import alone_and_together, parmlip, results
 
@@ -127,7 +127,7 @@ def test_runs_on_several_ranks_agree_and_structures_carry_their_regions(kind, sh
     paths = alone_and_together(text + "structures = true\n", shared_tmp, comm)
     if comm.rank == 0:
         (one, u_ad, region), (several, v_ad, its_region) = (
-            (results(path), ResultFile(path).read("qmmm", "displacement"), ResultFile(path).read("qmmm", "region"))
+            (scalars(path), ResultFile(path).read("qmmm", "displacement"), ResultFile(path).read("qmmm", "region"))
             for path in paths
         )
         np.testing.assert_allclose(v_ad, u_ad, atol=1e-8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -30,6 +29,9 @@ _FLOOR: Final = 10.0  # forces at rest are within this factor of their measured 
 _TWITCH: Final = 1e-13  # angstrom
 _INNER: Final = 300  # iterations of GMRES at most
 _LOOSEST, _TIGHTEST = 0.05, 1e-4  # relative residuals of the inner solves
+# Of the quasi-Newton method, whose QM forces cost more than any inner solve: states stay as symmetric as they were, of
+# which tight binding makes use.
+_EXACT: Final = 1e-10
 _HEADER: Final = "iteration    residual (eV/A)  max force (eV/A)   step (A)  inner  seconds"
 
 
@@ -69,9 +71,6 @@ class _State:
     max_force: float
 
 
-Direction = Callable[[_State], tuple[FloatArray, int]]
-
-
 def balance_forces(hybrid: HybridForces, u0_nd: FloatArray, settings: Relax, *, what: str) -> Balance:
     """The state with F^H(u) = 0, (3.16), found from `u0_nd`.
 
@@ -97,17 +96,18 @@ def balance_forces(hybrid: HybridForces, u0_nd: FloatArray, settings: Relax, *, 
     Eisenstat and Walker, SIAM J. Sci. Comput. 17, 16 (1996), for the tolerance of inner solves; Walker and Ni, SIAM J.
     Numer. Anal. 49, 1715 (2011), for Anderson's method.
     """
+    solver = _Newton(hybrid, settings) if hybrid.has_jacobian else _Anderson(hybrid)
+    try:
+        return _balanced(hybrid, u0_nd, settings, solver, what)
+    finally:
+        solver.destroy()
+
+
+def _balanced(
+    hybrid: HybridForces, u0_nd: FloatArray, settings: Relax, solver: _Newton | _Anderson, what: str
+) -> Balance:
     begin = time.perf_counter()
     state = _evaluate(hybrid, u0_nd)
-    solver: _Newton | _Anderson
-    mm = hybrid.mm_hessian(u0_nd)
-    jacobian = hybrid.jacobian(u0_nd, mm)
-    if jacobian is not None:
-        jacobian.destroy()
-        solver = _Newton(hybrid, settings)
-    else:
-        solver = _Anderson(hybrid)
-    mm.destroy()
     logger.info("%s: %s, %d sites", what, solver.name, hybrid.energy.sites.n_sites)
     logger.info("%s", _HEADER)
     history: list[BalanceIteration] = []
@@ -208,9 +208,11 @@ class _Newton:
         try:
             return solved(jacobian, mm, state.f_nd, self._tolerance, self._hybrid.comm)
         finally:
-            if jacobian is not None:
-                jacobian.destroy()
+            jacobian.destroy()
             mm.destroy()
+
+    def destroy(self) -> None:
+        """Nothing is kept."""
 
 
 class _Anderson:
@@ -221,15 +223,14 @@ class _Anderson:
 
     def __init__(self, hybrid: HybridForces) -> None:
         self._hybrid = hybrid
+        self._mm: PETSc.Mat | None = None
         self._steps: deque[tuple[FloatArray, FloatArray]] = deque(maxlen=_MEMORY)  # differences of u and of s
         self._last: tuple[FloatArray, FloatArray] | None = None
 
     def __call__(self, state: _State) -> tuple[FloatArray, int]:
-        mm = self._hybrid.mm_hessian(state.u_nd)
-        try:
-            s_nd, inner = solved(None, mm, state.f_nd, 1e-3, self._hybrid.comm)
-        finally:
-            mm.destroy()
+        if self._mm is None:  # one for all: differences of steps are then those of the forces alone
+            self._mm = self._hybrid.mm_hessian(state.u_nd)
+        s_nd, inner = solved(None, self._mm, state.f_nd, _EXACT, self._hybrid.comm)
         if self._last is not None:
             self._steps.append((state.u_nd - self._last[0], s_nd - self._last[1]))
         self._last = state.u_nd, s_nd
@@ -242,6 +243,11 @@ class _Anderson:
         right = comm.allreduce(differences.T @ s_nd.reshape(-1), op=MPI.SUM)
         gamma = np.linalg.lstsq(normal, right, rcond=1e-12)[0]
         return s_nd - ((moves + differences) @ gamma).reshape(s_nd.shape), inner
+
+    def destroy(self) -> None:
+        """Free the matrix."""
+        if self._mm is not None:
+            self._mm.destroy()
 
 
 def solved(

@@ -125,6 +125,7 @@ class SiteLawForces:
         self._part.connect(self.energy.sites)
         self._off_n = ~qm_a[self._part.site_of_part[self.energy.sites.global_n]]
         self._pattern: hessian.HessianPattern | None = None
+        self._matrix: PETSc.Mat | None = None  # that of the last linearisation
 
     def forces(self, u_nd: FloatArray) -> FloatArray:
         """Forces on the owned sites, (n_owned, d), eV / angstrom; zero off the QM region."""
@@ -132,12 +133,14 @@ class SiteLawForces:
         return self._on_qm(f_nd)
 
     def linearised(self, u_nd: FloatArray) -> Callable[[FloatArray], FloatArray]:
-        """The map du -> dF, both (n_owned, d)."""
+        """The map du -> dF, both (n_owned, d), good until the next is asked for."""
         of_part_nd = self._part.fetch(u_nd)
         self.energy.environments(of_part_nd)  # renews the pair lists if need be, so that the pattern below is theirs
         if self._pattern is None or self._pattern.builds != self.energy.builds:
             self._pattern = hessian.HessianPattern(self.energy)
-        matrix = hessian.assembled(self.energy, of_part_nd, self._pattern)
+        if self._matrix is not None:
+            self._matrix.destroy()
+        self._matrix = matrix = hessian.assembled(self.energy, of_part_nd, self._pattern)
         x, y = matrix.createVecs()
 
         def product(v_nd: FloatArray) -> FloatArray:
@@ -146,6 +149,12 @@ class SiteLawForces:
             return self._on_qm(-y.getArray(readonly=True).reshape(-1, self.energy.dimension))
 
         return product
+
+    def destroy(self) -> None:
+        """Free PETSc's objects."""
+        if self._matrix is not None:
+            self._matrix.destroy()
+        self._part.destroy()
 
     def _on_qm(self, f_nd: FloatArray) -> FloatArray:
         return self._part.give(np.where(self._off_n[:, None], 0.0, f_nd))
@@ -204,10 +213,14 @@ class HybridForces:
             self._pattern = hessian.HessianPattern(self.energy)
         return hessian.assembled(self.energy, u_nd, self._pattern)
 
-    def jacobian(self, u_nd: FloatArray, mm: PETSc.Mat) -> PETSc.Mat | None:
-        """-dF^H/du as a shell matrix, nonsymmetric: QM rows over the rows of `mm`; None if QM gives no derivatives."""
-        if not isinstance(self.qm, LinearisedQMForces):
-            return None
+    @property
+    def has_jacobian(self) -> bool:
+        """Whether QM gives derivatives."""
+        return isinstance(self.qm, LinearisedQMForces)
+
+    def jacobian(self, u_nd: FloatArray, mm: PETSc.Mat) -> PETSc.Mat:
+        """-dF^H/du as a shell matrix, nonsymmetric: QM rows over the rows of `mm`. QM must give derivatives."""
+        assert isinstance(self.qm, LinearisedQMForces)
         begin = time.perf_counter()
         product = _HybridProduct(self, self.qm.linearised(u_nd), mm)
         self.seconds_qm += time.perf_counter() - begin
