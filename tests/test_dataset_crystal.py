@@ -1,8 +1,5 @@
 """Data sets with a crystal: constraints by numbers, and defects relaxed without a reference law."""
 
-import subprocess
-import sys
-
 import ase.io
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ from parmlip.config import loads
 from parmlip.errors import ConfigError
 from parmlip.io.calculator import ParmlipCalculator
 from parmlip.io.hdf5 import ResultFile
+from tests.program import parmlip
 
 INPUT = """
 [run]
@@ -62,9 +60,7 @@ def directory(tmp_path_factory):
     directory = tmp_path_factory.mktemp("crystal")
     labelled_by_a_law(directory)
     (directory / "run.toml").write_text(INPUT)
-    done = subprocess.run(
-        [sys.executable, "-m", "parmlip", "run.toml"], cwd=directory, capture_output=True, text=True, timeout=300
-    )
+    done = parmlip(directory, "run.toml")
     assert done.returncode == 0, done.stderr + done.stdout
     return directory
 

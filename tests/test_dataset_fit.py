@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from parmlip.fit.one_body import one_body_energies
 from parmlip.fit.prediction import compared
 from parmlip.io.extxyz import LabelledStructure
 from parmlip.potentials.ace import ACE, ACEBasis
+from tests.program import parmlip, results
 
 ROOT = Path(__file__).parent.parent
 INPUT = """
@@ -43,18 +43,6 @@ weights = { energy = 100.0, force = 1.0, virial = 1.0 }
 """
 
 
-def run(directory, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "parmlip", *arguments], cwd=directory, capture_output=True, text=True, timeout=300
-    )
-
-
-def scalars(directory):
-    done = run(directory, "report", "run.h5", "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 def structure(symbols, energy, kind="default", positions=None, cell=10.0, forces_ac=None, force_weight_a=None):
     symbols = (symbols,) if isinstance(symbols, str) else tuple(symbols)
     positions = np.arange(len(symbols))[:, None] * [2.5, 0.0, 0.0] if positions is None else np.array(positions)
@@ -71,7 +59,7 @@ def fitted(tmp_path_factory):
     for name in ("train", "test"):
         shutil.copy(ROOT / "inputs" / "data" / f"tungsten_{name}.xyz", directory / f"{name}.xyz")
     (directory / "run.toml").write_text(INPUT)
-    done = run(directory, "run.toml")
+    done = parmlip(directory, "run.toml")
     assert done.returncode == 0, done.stdout + done.stderr
     return directory, done.stdout
 
@@ -79,7 +67,7 @@ def fitted(tmp_path_factory):
 def test_a_fit_of_files_tells_what_it_found_and_its_errors_by_type(fitted):
     directory, log = fitted
     assert "energies from REF_energy, forces from REF_forces, virials from REF_virial" in log
-    found = scalars(directory)
+    found = results(directory / "run.h5")
     assert (found["label.n_training"], found["label.n_test"]) == (121, 30)
     assert found["label.one_body.W"] == -4.57
     assert found["label.keys.forces"] == "REF_forces"
@@ -98,7 +86,7 @@ def test_a_fit_of_files_tells_what_it_found_and_its_errors_by_type(fitted):
 
 def test_the_fitted_law_gives_the_energies_of_the_files_with_their_one_body_energies(fitted):
     directory, _ = fitted
-    done = run(directory, "evaluate", "run.toml", "test.xyz", "-o", "out.xyz", "--law", "surrogate", "--overwrite")
+    done = parmlip(directory, "evaluate", "run.toml", "test.xyz", "-o", "out.xyz", "--law", "surrogate", "--overwrite")
     assert done.returncode == 0, done.stderr
     error = [
         (given.get_potential_energy() - true.info["REF_energy"]) / len(true)
@@ -107,17 +95,17 @@ def test_the_fitted_law_gives_the_energies_of_the_files_with_their_one_body_ener
         )
     ]
     rmse = float(np.sqrt(np.mean(np.square(error))))
-    assert rmse == pytest.approx(scalars(directory)["train.test_rmse_energy_per_atom"], rel=1e-6)
+    assert rmse == pytest.approx(results(directory / "run.h5")["train.test_rmse_energy_per_atom"], rel=1e-6)
 
 
 def test_free_atoms_are_left_out_of_a_fit_of_one_body_energies(fitted):
     directory, _ = fitted
-    done = run(directory, "run.toml", "--set", "dataset.one_body=fit", "--set", "run.output=free.h5", "--overwrite")
+    done = parmlip(directory, "run.toml", "--set", "dataset.one_body=fit", "--set", "run.output=free.h5", "--overwrite")
     assert done.returncode == 0, done.stderr
     assert "1 free atoms are left out" in done.stdout
-    done = run(directory, "report", "free.h5", "--json")
-    assert json.loads(done.stdout)["train.n_energies"] == 120
-    assert json.loads(done.stdout)["train.rmse_energy_per_atom"] < 0.01
+    found = results(directory / "free.h5")
+    assert found["train.n_energies"] == 120
+    assert found["train.rmse_energy_per_atom"] < 0.01
 
 
 def test_the_example_s_files_are_those_of_its_generator(tmp_path):
@@ -149,7 +137,7 @@ def test_the_example_s_files_are_those_of_its_generator(tmp_path):
     ],
 )
 def test_wrong_data_sets_are_told_in_one_line(fitted, override, code, message):
-    done = run(fitted[0], "run.toml", "--set", override, "--set", "run.output=wrong.h5", "--overwrite")
+    done = parmlip(fitted[0], "run.toml", "--set", override, "--set", "run.output=wrong.h5", "--overwrite")
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -255,8 +243,8 @@ def test_structures_without_a_cell_are_data_too(tmp_path):
         '[run]\nstages = ["train"]\n[dataset]\ntrain = ["train.xyz"]\n'
         "[surrogate]\ncorrelation_order = 1\ntotal_degree = 4\n"
     )
-    done = run(tmp_path, "run.toml")
+    done = parmlip(tmp_path, "run.toml")
     assert done.returncode == 0, done.stderr
-    found = scalars(tmp_path)
+    found = results(tmp_path / "run.h5")
     assert found["train.n_energies"] == 12
     assert "train.rmse_force" not in found

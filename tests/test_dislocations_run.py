@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import ase.io
 import h5py
 import numpy as np
 import pytest
 
 from parmlip.crystal.elasticity import full_tensor, rotated, stroh
+from parmlip.io.hdf5 import scalars
 from parmlip.report.domains import Series
 from parmlip.units import GPA_PER_EV_A3
+from tests.program import alone_and_together, parmlip, results
 
-PARMLIP = (sys.executable, "-m", "parmlip")
 SCREW = "line = [1, 1, 1], plane = [-1, 1, 0], burgers = [0.5, 0.5, 0.5]"
 INPUT = f"""
 [crystal]
@@ -56,29 +52,17 @@ structures = true
 """
 
 
-def run(directory: Path, *arguments: str, mpirun=None, ranks: int = 0) -> subprocess.CompletedProcess[str]:
-    if ranks:
-        return mpirun(ranks, *PARMLIP, *arguments, timeout=300, cwd=directory)
-    return subprocess.run([*PARMLIP, *arguments], cwd=directory, capture_output=True, text=True, timeout=300)
-
-
-def scalars(directory: Path) -> dict[str, float]:
-    done = run(directory, "report", "run.h5", "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.fixture(scope="module")
 def serial(tmp_path_factory):
     directory = tmp_path_factory.mktemp("dislocations")
     (directory / "run.toml").write_text(INPUT)
-    done = run(directory, "run.toml")
+    done = parmlip(directory, "run.toml")
     assert done.returncode == 0, done.stdout + done.stderr
     return directory
 
 
 def test_the_run_tells_where_the_cores_are_and_what_they_cost(serial):
-    found = scalars(serial)
+    found = results(serial / "run.h5")
     assert found["build.n_sites"] == 8 * 14 * 6
     assert found["relax_reference.stable"] is True
     assert found["relax_reference.cores_present"] is True
@@ -106,9 +90,12 @@ def test_the_energy_of_a_quadrupole_grows_as_elasticity_says(serial, tmp_path):
     """Twice the size in both directions adds n_cores * K b^2 / (4 pi) * ln 2 * length."""
     (tmp_path / "run.toml").write_text(INPUT)
     only = ("--set", 'relax.laws=["reference"]', "--set", 'run.stages=["build","reference","relax"]')
-    done = run(tmp_path, "run.toml", *only, "--set", "simulation.cell=[16,28,1]")
+    done = parmlip(tmp_path, "run.toml", *only, "--set", "simulation.cell=[16,28,1]")
     assert done.returncode == 0, done.stdout + done.stderr
-    small, large = scalars(serial)["relax_reference.energy"], scalars(tmp_path)["relax_reference.energy"]
+    small, large = (
+        results(serial / "run.h5")["relax_reference.energy"],
+        results(tmp_path / "run.h5")["relax_reference.energy"],
+    )
     with h5py.File(tmp_path / "run.h5") as file:
         c = file["reference"]["elastic_constants"][...] / GPA_PER_EV_A3
         b, axes = file["build"]["core_burgers"][0], file["build"]["axes"][...]
@@ -129,16 +116,16 @@ def test_structures_carry_nyes_tensor_and_coordination(serial):
     assert distance.max() < 4.0
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_equilibria_and_cores_do_not_depend_on_the_number_of_ranks(serial, tmp_path, mpirun, ranks):
-    (tmp_path / "run.toml").write_text(INPUT)
-    done = run(tmp_path, "run.toml", ranks=ranks, mpirun=mpirun)
-    assert done.returncode == 0, done.stdout + done.stderr
-    ours, theirs = scalars(tmp_path), scalars(serial)
+@pytest.mark.mpi(2, 3)
+def test_equilibria_and_cores_do_not_depend_on_the_number_of_ranks(comm, shared_tmp):
+    if comm.size == 1:
+        pytest.skip("needs several ranks")
+    alone, together = alone_and_together(INPUT, shared_tmp, comm)
+    ours, theirs = scalars(together), scalars(alone)
     assert ours["relax_reference.energy"] == pytest.approx(theirs["relax_reference.energy"], rel=1e-10)
     for key in ("compare.geometry_error", "compare.energy_error", "train.test_rmse_force"):
         assert ours[key] == pytest.approx(theirs[key], rel=1e-5)
-    with h5py.File(tmp_path / "run.h5") as a, h5py.File(serial / "run.h5") as b:
+    with h5py.File(together) as a, h5py.File(alone) as b:
         u, v = (f["relax_reference"]["displacement"][...] for f in (a, b))
         assert np.abs((u - u.mean(axis=0)) - (v - v.mean(axis=0))).max() < 1e-6
         np.testing.assert_allclose(
@@ -165,7 +152,7 @@ def test_equilibria_and_cores_do_not_depend_on_the_number_of_ranks(serial, tmp_p
 )
 def test_what_cannot_be_built_ends_with_one_line_before_any_work(tmp_path, changes, words):
     (tmp_path / "run.toml").write_text(INPUT)
-    done = run(tmp_path, "run.toml", "--check", *(x for c in changes for x in ("--set", c)))
+    done = parmlip(tmp_path, "run.toml", "--check", *(x for c in changes for x in ("--set", c)))
     assert done.returncode == 2, done.stdout
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("parmlip: error:")

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import ase.build
 import numpy as np
 import pytest
@@ -25,6 +20,7 @@ from parmlip.io.results import Results
 from parmlip.pipeline import refit, run
 from parmlip.report import draw, table
 from parmlip.report.entropy_figure import read_entropy_fits
+from tests.program import parmlip
 
 INPUT = """
 [run]
@@ -164,12 +160,10 @@ def test_an_entropy_is_no_potential(total, rattled_silicon, tmp_path):
     results = Results(total.path, comm=MPI.COMM_SELF)
     with pytest.raises(ConfigError, match="--hessian .* no Hessians"):
         evaluate(study_of(total.path), rattled_silicon, "surrogate", results, MPI.COMM_SELF, tmp_path / "h.h5")
-    export = (sys.executable, "-m", "parmlip", "export", str(total.path), "-o", "S.yace")
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    run = subprocess.run(export, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=100)
-    assert run.returncode == 2
-    assert "not a potential" in run.stderr
-    assert len(run.stderr.splitlines()) == 1
+    export = parmlip(tmp_path, "export", total.path, "-o", "S.yace")
+    assert export.returncode == 2
+    assert "not a potential" in export.stderr
+    assert len(export.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
 

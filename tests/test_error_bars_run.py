@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import ase.build
 import ase.io
 import numpy as np
 import pytest
 
 from parmlip.fit.observations import Configuration, label
+from parmlip.io import hdf5
 from parmlip.io.calculator import ParmlipCalculator
 from parmlip.io.fitted import fitted_committee
+from tests.program import alone_and_together, parmlip, results
 
 INPUT = """
 [crystal]
@@ -48,31 +46,18 @@ figure = false
 """
 
 
-def run(directory, *arguments, ranks=1, mpirun=None):
-    command = [sys.executable, "-m", "parmlip", *arguments]
-    if ranks > 1:
-        return mpirun(ranks, *command, cwd=directory, timeout=300)
-    return subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300)
-
-
-def scalars(path):
-    done = run(path.parent, "report", path.name, "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     directory = tmp_path_factory.mktemp("bars")
     (directory / "run.toml").write_text(INPUT)
-    done = run(directory, "run.toml")
+    done = parmlip(directory, "run.toml")
     assert done.returncode == 0, done.stdout + done.stderr
     return directory, done.stdout
 
 
 def test_the_errors_of_a_relaxation_lie_within_a_few_of_its_bars(fitted):
     directory, log = fitted
-    found = scalars(directory / "run.h5")
+    found = results(directory / "run.h5")
     assert "error bars of the test set, force" in log
     assert found["train.test_force_coverage_2sigma"] > 0.9
     assert 0.55 < found["train.test_force_coverage_1sigma"] < 0.95
@@ -87,7 +72,7 @@ def test_evaluate_and_the_calculator_give_the_spread_of_the_members(fitted):
     atoms = ase.build.bulk("W", "bcc", 3.17, cubic=True) * (2, 2, 2)
     atoms.rattle(0.05, seed=1)
     ase.io.write(directory / "some.xyz", atoms)
-    done = run(directory, "evaluate", "run.h5", "some.xyz", "-o", "out.xyz", "--overwrite")
+    done = parmlip(directory, "evaluate", "run.h5", "some.xyz", "-o", "out.xyz", "--overwrite")
     assert done.returncode == 0, done.stderr
     given = ase.io.read(directory / "out.xyz")
     committee = fitted_committee(directory / "run.h5")
@@ -102,18 +87,17 @@ def test_evaluate_and_the_calculator_give_the_spread_of_the_members(fitted):
     assert calculator.get_property("energy_std", given) == pytest.approx(energy_std, rel=1e-10)
     assert np.allclose(calculator.get_property("forces_std", given), forces_std, rtol=1e-9)
     assert np.allclose(calculator.get_property("energies_std", given), given.arrays["site_energy_std"], rtol=1e-6)
-    done = run(directory, "export", "run.h5", "-o", "law.yace", "--overwrite")
+    done = parmlip(directory, "export", "run.h5", "-o", "law.yace", "--overwrite")
     assert done.returncode == 0, done.stderr
     with pytest.raises(NotImplementedError):
         ParmlipCalculator(directory / "law.yace").get_property("energy_std", given)
 
 
-def test_a_committee_does_not_hang_on_the_number_of_ranks(fitted, tmp_path, mpirun):
-    directory, _ = fitted
-    (tmp_path / "run.toml").write_text(INPUT)
-    done = run(tmp_path, "run.toml", ranks=3, mpirun=mpirun)
-    assert done.returncode == 0, done.stdout + done.stderr
-    one, three = scalars(directory / "run.h5"), scalars(tmp_path / "run.h5")
+@pytest.mark.mpi(3)
+def test_a_committee_does_not_hang_on_the_number_of_ranks(comm, shared_tmp):
+    if comm.size == 1:
+        pytest.skip("needs several ranks")
+    one, three = (hdf5.scalars(path) for path in alone_and_together(INPUT, shared_tmp, comm))
     for key in ("train.calibration_force", "train.calibration_energy", "relax_surrogate.formation_energy_std",
                 "relax_surrogate.geometry_std"):  # fmt: skip
         assert three[key] == pytest.approx(one[key], rel=1e-5)
@@ -121,7 +105,7 @@ def test_a_committee_does_not_hang_on_the_number_of_ranks(fitted, tmp_path, mpir
 
 def test_bars_by_more_members_than_there_are_end_with_one_line(tmp_path):
     (tmp_path / "run.toml").write_text(INPUT)
-    done = run(tmp_path, "run.toml", "--set", "relax.error_bars=13", "--check")
+    done = parmlip(tmp_path, "run.toml", "--set", "relax.error_bars=13", "--check")
     assert done.returncode == 2
     assert "[relax] error_bars = 13: must be at most [fit] committee = 12" in done.stderr
 
@@ -129,11 +113,11 @@ def test_bars_by_more_members_than_there_are_end_with_one_line(tmp_path):
 @pytest.mark.parametrize("solver", ["rrqr", "svd", "ridge", "ard"])
 def test_every_solver_gives_a_committee(fitted, solver):
     directory, _ = fitted
-    done = run(
+    done = parmlip(
         directory, "fit", "--from", "run.h5", "--set", f"fit.solver={solver}", "--set", "fit.tolerance=1e-8",
         "-o", f"{solver}.h5", "--overwrite",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    found = scalars(directory / f"{solver}.h5")
+    found = results(directory / f"{solver}.h5")
     assert found["train.calibration_force"] > 0.0
     assert found["train.test_force_coverage_2sigma"] > 0.9

@@ -23,6 +23,7 @@ from parmlip.io.hdf5 import scalars
 from parmlip.pipeline import check_same
 from parmlip.potentials.external import ase_law
 from parmlip.potentials.tight_binding import builtin
+from tests import program
 
 ROOT = Path(__file__).resolve().parent.parent
 EMT_INPUT = '[reference]\nkind = "ase"\ncalculator = "ase.calculators.emt.EMT"\n'
@@ -84,24 +85,32 @@ def structures(count, *, with_odd=None):
 
 
 @pytest.fixture
-def here(tmp_path):
-    (tmp_path / "emt.toml").write_text(EMT_INPUT)
-    (tmp_path / "slow.toml").write_text(
-        '[reference]\nkind = "ase"\ncalculator = "slow.Slow"\noptions = { seconds = 0.2 }\n'
-    )
-    (tmp_path / "slow.py").write_text(SLOW)
-    ase.io.write(tmp_path / "in.xyz", structures(12), format="extxyz", parallel=False)
-    return tmp_path
+def here(comm, shared_tmp, monkeypatch):
+    """A directory, the same on all ranks, with inputs and a calculator's module."""
+    monkeypatch.syspath_prepend(str(shared_tmp))
+    if comm.rank == 0:
+        (shared_tmp / "emt.toml").write_text(EMT_INPUT)
+        (shared_tmp / "slow.toml").write_text(
+            '[reference]\nkind = "ase"\ncalculator = "slow.Slow"\noptions = { seconds = 0.2 }\n'
+        )
+        (shared_tmp / "slow.py").write_text(SLOW)
+        (shared_tmp / "filed.py").write_text(FILED)
+        ase.io.write(shared_tmp / "in.xyz", structures(12), format="extxyz", parallel=False)
+    comm.barrier()
+    yield shared_tmp
+    for name in ("slow", "filed"):
+        sys.modules.pop(name, None)
 
 
 @pytest.fixture
 def parmlip(here, mpirun):
-    def run(*arguments, ranks=1):
-        env = {"PYTHONPATH": f"{ROOT}:{here}"}
-        words = [sys.executable, "-m", "parmlip", *map(str, arguments)]
-        if ranks > 1:
-            return mpirun(ranks, *words, timeout=110, cwd=here, env=env)
-        return subprocess.run(words, cwd=here, env={**os.environ, **env}, capture_output=True, text=True, timeout=110)
+    """`parmlip(*arguments, ranks=)`: the program in the processes of the tests, or under an mpirun of its own."""
+
+    def run(*arguments, ranks=0):
+        if ranks:
+            words = [sys.executable, "-m", "parmlip", *map(str, arguments)]
+            return mpirun(ranks, *words, timeout=110, cwd=here, env={"PYTHONPATH": f"{ROOT}:{here}"})
+        return program.parmlip(here, *arguments)
 
     return run
 
@@ -140,12 +149,13 @@ def test_tight_binding_goes_through_the_farm_and_the_cache(comm, shared_tmp):
     assert (again[0].calc.results["forces"] == alone.forces_ac).all()
 
 
-def test_verb_writes_what_ase_says_under_its_keys_or_with_a_prefix(here, parmlip):
-    run = parmlip("reference", "emt.toml", "in.xyz", "-o", "out.xyz", ranks=2)
+@pytest.mark.mpi(2)
+def test_verb_writes_what_ase_says_under_its_keys_or_with_a_prefix(here, parmlip, comm):
+    run = parmlip("reference", "emt.toml", "in.xyz", "-o", "out.xyz")
     assert run.returncode == 0, run.stderr
-    assert "12 structures: 0 kept from before, 12 computed" in run.stdout
+    assert comm.bcast("12 structures: 0 kept from before, 12 computed" in run.stdout)
     run = parmlip("reference", "emt.toml", "in.xyz", "-o", "ref.xyz", "--prefix", "REF_")
-    assert "12 structures: 12 kept from before, 0 computed" in run.stdout
+    assert comm.bcast("12 structures: 12 kept from before, 0 computed" in run.stdout)
     plain, prefixed = (ase.io.read(here / name, index=":", parallel=False) for name in ("out.xyz", "ref.xyz"))
     for atoms, other, start in zip(plain, prefixed, structures(12), strict=True):
         start.positions = atoms.positions
@@ -205,7 +215,7 @@ def test_killed_run_loses_at_most_what_was_in_flight(here, parmlip, ranks):
     assert len(ase.io.read(here / "out.xyz", index=":", parallel=False)) == 12
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("ranks", [0, 3])
 def test_calculator_that_fails_on_one_rank_ends_the_job_and_keeps_the_rest(here, parmlip, ranks):
     ase.io.write(here / "in.xyz", structures(9, with_odd=6), format="extxyz", parallel=False)
     (here / "slow.toml").write_text(
@@ -229,13 +239,16 @@ BAD_INPUTS = [
 ]
 
 
+@pytest.mark.mpi(2)
 @pytest.mark.parametrize(("calculator", "option", "message"), BAD_INPUTS)
-def test_wrong_calculator_is_one_line_and_exit_code_2(here, parmlip, calculator, option, message):
-    text = f'[reference]\nkind = "ase"\ncalculator = "{calculator}"\n[reference.options]\n{option}\n'
-    (here / "bad.toml").write_text(text)
-    run = parmlip("reference", "bad.toml", "in.xyz", "-o", "out.xyz", ranks=2)
+def test_wrong_calculator_is_one_line_and_exit_code_2(here, parmlip, comm, calculator, option, message):
+    if comm.rank == 0:
+        text = f'[reference]\nkind = "ase"\ncalculator = "{calculator}"\n[reference.options]\n{option}\n'
+        (here / "bad.toml").write_text(text)
+    comm.barrier()
+    run = parmlip("reference", "bad.toml", "in.xyz", "-o", "out.xyz")
     assert run.returncode == 2, run.stderr
-    (line,) = [line for line in run.stderr.splitlines() if line.startswith("parmlip: error:")]
+    (line,) = program.error_lines(run, comm)
     assert message in line
 
 
@@ -292,16 +305,18 @@ def test_result_file_of_before_a_key_existed_is_resumed_with_its_default():
         check_same(study.with_value("run.seed", 2), stored)
 
 
+@pytest.mark.mpi(2)
 @pytest.mark.parametrize("ranks_per_calculator", [0, 1])
-def test_calculators_with_programs_have_a_directory_for_each_group(here, parmlip, ranks_per_calculator):
-    (here / "filed.py").write_text(FILED)
-    text = f'[reference]\nkind = "ase"\ncalculator = "filed.Filed"\nranks_per_calculator = {ranks_per_calculator}\n'
-    (here / "filed.toml").write_text(text)
-    ase.io.write(here / "in.xyz", structures(4), format="extxyz", parallel=False)
-    run = parmlip("reference", "filed.toml", "in.xyz", "-o", "out.xyz", ranks=2)
+def test_calculators_with_programs_have_a_directory_for_each_group(here, parmlip, comm, ranks_per_calculator):
+    if comm.rank == 0:
+        text = f'[reference]\nkind = "ase"\ncalculator = "filed.Filed"\nranks_per_calculator = {ranks_per_calculator}\n'
+        (here / "filed.toml").write_text(text)
+        ase.io.write(here / "in.xyz", structures(4), format="extxyz", parallel=False)
+    comm.barrier()
+    run = parmlip("reference", "filed.toml", "in.xyz", "-o", "out.xyz")
     assert run.returncode == 0, run.stderr
     groups = sorted(path.name for path in (here / "filed.calculators").iterdir())
-    assert groups == (["group-0", "group-1"] if ranks_per_calculator else ["group-0"])
+    assert groups == [f"group-{i}" for i in range(comm.size if ranks_per_calculator else 1)]
     for atoms in ase.io.read(here / "out.xyz", index=":", parallel=False):
         alone = atoms.copy()
         alone.calc = EMT()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from pathlib import Path
 
 import ase.io
 import pytest
@@ -12,8 +11,8 @@ from ase.build import bulk
 
 from parmlip.config import loads
 from parmlip.errors import ConfigError
+from tests import program
 
-ROOT = Path(__file__).resolve().parent.parent
 # Fails on the rank that is told, or when it is made there.
 FAILING = """
 import time
@@ -50,36 +49,39 @@ def crystal(lattice, symbol, a):
 
 
 @pytest.fixture
-def parmlip(tmp_path, mpirun):
-    (tmp_path / "failing.py").write_text(FAILING)
-    for symbol in ("Si", "Ge", "Cu"):
-        structures = [bulk(symbol, cubic=True) for _ in range(4)]
-        for i, atoms in enumerate(structures):
-            atoms.rattle(0.03, seed=i)
-        ase.io.write(tmp_path / f"{symbol}.xyz", structures, format="extxyz", parallel=False)
+def parmlip(comm, shared_tmp, monkeypatch):
+    """`parmlip(text, *words)`: the program in the processes of the tests; "INPUT" stands for the file with the text."""
+    monkeypatch.syspath_prepend(str(shared_tmp))
+    if comm.rank == 0:
+        (shared_tmp / "failing.py").write_text(FAILING)
+        for symbol in ("Si", "Ge", "Cu"):
+            structures = [bulk(symbol, cubic=True) for _ in range(4)]
+            for i, atoms in enumerate(structures):
+                atoms.rattle(0.03, seed=i)
+            ase.io.write(shared_tmp / f"{symbol}.xyz", structures, format="extxyz", parallel=False)
+    comm.barrier()
 
     def run(text, *words):
-        (tmp_path / "in.toml").write_text(text)
-        words = [word if word != "INPUT" else "in.toml" for word in words]
-        return mpirun(
-            2, sys.executable, "-m", "parmlip", *words, timeout=60, cwd=tmp_path,
-            env={"PYTHONPATH": f"{ROOT}:{tmp_path}"},
-        )  # fmt: skip
+        if comm.rank == 0:
+            (shared_tmp / "in.toml").write_text(text)
+        comm.barrier()
+        return program.parmlip(shared_tmp, *("in.toml" if word == "INPUT" else word for word in words))
 
-    return run
+    yield run
+    sys.modules.pop("failing", None)
 
 
-def told(run, code):
+def told(run, code, comm):
     """The one line of the error."""
     assert run.returncode == code, run.stdout + run.stderr
-    assert "Traceback" not in run.stderr
-    (line,) = [line for line in run.stderr.splitlines() if line.startswith("parmlip: error:")]
+    (line,) = program.error_lines(run, comm)
     return line
 
 
 EVALUATE = ("evaluate", "INPUT", "Si.xyz", "-o", "out.xyz")
 
 
+@pytest.mark.mpi(2)
 @pytest.mark.parametrize(
     ("keys", "words", "code", "message"),
     [
@@ -91,13 +93,16 @@ EVALUATE = ("evaluate", "INPUT", "Si.xyz", "-o", "out.xyz")
     ],
     ids=["species", "no file", "cache", "cutoff", "electrons"],
 )  # fmt: skip
-def test_bad_input_of_tight_binding_is_one_line(parmlip, keys, words, code, message):
-    assert message in told(parmlip(TIGHT_BINDING + keys, *words), code)
+def test_bad_input_of_tight_binding_is_one_line(parmlip, comm, keys, words, code, message):
+    assert message in told(parmlip(TIGHT_BINDING + keys, *words), code, comm)
 
 
-def test_an_odd_electron_in_a_degenerate_level_at_zero_temperature_is_told(parmlip, tmp_path):
-    ase.io.write(tmp_path / "Si.xyz", [bulk("Si", cubic=True)], format="extxyz", parallel=False)
-    line = told(parmlip(TIGHT_BINDING + "electronic_temperature = 0.0\ncharge = 1.0\n", *EVALUATE), 4)
+@pytest.mark.mpi(2)
+def test_an_odd_electron_in_a_degenerate_level_at_zero_temperature_is_told(parmlip, comm, shared_tmp):
+    if comm.rank == 0:
+        ase.io.write(shared_tmp / "Si.xyz", [bulk("Si", cubic=True)], format="extxyz", parallel=False)
+    comm.barrier()
+    line = told(parmlip(TIGHT_BINDING + "electronic_temperature = 0.0\ncharge = 1.0\n", *EVALUATE), 4, comm)
     assert "is degenerate and filled in part" in line
     assert "set a temperature above 0" in line
     for more in ([], ["--hessian", "h.h5"]):  # an odd number is nothing special at a temperature
@@ -105,24 +110,28 @@ def test_an_odd_electron_in_a_degenerate_level_at_zero_temperature_is_told(parml
         assert run.returncode == 0, run.stderr
 
 
+@pytest.mark.mpi(2)
 @pytest.mark.parametrize(
     ("rank", "when", "hessian"), [(1, "made", False), (0, "asked", False), (1, "asked", False), (1, "asked", True)]
 )
-def test_a_calculator_that_fails_on_one_rank_ends_all(parmlip, rank, when, hessian, tmp_path):
+def test_a_calculator_that_fails_on_one_rank_ends_all(parmlip, comm, shared_tmp, rank, when, hessian):
+    if rank >= comm.size:
+        pytest.skip("needs two ranks")
     text = CALCULATOR + f'ranks_per_calculator = 1\noptions = {{ rank = {rank}, when = "{when}" }}\n'
     more = ["--hessian", "h.h5"] if hessian else []
-    line = told(parmlip(text, "evaluate", "INPUT", "Cu.xyz", "-o", "out.xyz", *more), 2 if when == "made" else 4)
+    line = told(parmlip(text, "evaluate", "INPUT", "Cu.xyz", "-o", "out.xyz", *more), 2 if when == "made" else 4, comm)
     assert ("no licence here" if when == "made" else f"on rank {rank}: calculator failing.Failing failed") in line
-    assert not (tmp_path / "out.xyz").exists()
-    assert not (tmp_path / "h.h5").exists()
+    assert not (shared_tmp / "out.xyz").exists()
+    assert not (shared_tmp / "h.h5").exists()
 
 
-def test_a_calculator_that_fails_at_lattice_observations_ends_all(parmlip):
+@pytest.mark.mpi(2)
+def test_a_calculator_that_fails_at_lattice_observations_ends_all(parmlip, comm):
     text = (
         CALCULATOR.replace("Failing", "Stressless") + crystal("fcc", "Cu", 3.61)
         + '[fit]\nweights = { energy = 1.0, force = 1.0, cauchy_born_2 = 1.0 }\n'
     )  # fmt: skip
-    assert "the law gives no stress" in told(parmlip(text, "INPUT"), 4)
+    assert "the law gives no stress" in told(parmlip(text, "INPUT"), 4, comm)
 
 
 @pytest.mark.parametrize(

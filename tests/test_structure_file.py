@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
 import sys
 
 import ase.io
@@ -19,6 +16,7 @@ from parmlip.construct import reference_law, supercell
 from parmlip.errors import ConfigError, DataError, GeometryError
 from parmlip.mechanics.energy import Energy
 from tests.potentials.eam_cells import alloy, write_setfl
+from tests.program import parmlip, results
 
 VACANCY = '{ kind = "vacancy", at = [0.25, 0.25, 0.25] }'
 SILICON = """
@@ -59,18 +57,7 @@ laws = ["reference"]
 
 def run(directory, text, *words):
     (directory / "in.toml").write_text(text)
-    command = [sys.executable, "-m", "parmlip", "in.toml", *words]
-    return subprocess.run(
-        command, cwd=directory, env=dict(os.environ), capture_output=True, text=True, timeout=300, check=False
-    )
-
-
-def scalars(directory):
-    command = [sys.executable, "-m", "parmlip", "report", "in.h5", "--json"]
-    done = subprocess.run(
-        command, cwd=directory, env=dict(os.environ), capture_output=True, text=True, timeout=300, check=True
-    )
-    return json.loads(done.stdout)
+    return parmlip(directory, "in.toml", *words)
 
 
 def told(done, code):
@@ -97,7 +84,7 @@ def test_a_vacancy_at_a_site_of_a_files_cell_is_that_of_the_lattice(tmp_path):
             text = text.replace('"train", "relax", "compare"', '"relax"') + '[relax]\nlaws = ["reference"]\n'
         done = run(folder, text)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-        found[name] = scalars(folder)
+        found[name] = results(folder / "in.h5")
     assert found["file"]["build.n_sites"] == 8 * 27 - 1
     assert found["file"]["relax_reference.energy"] == pytest.approx(
         found["lattice"]["relax_reference.energy"], abs=1e-10
@@ -124,8 +111,8 @@ def test_defects_of_all_kinds_in_a_compound_from_a_file_relax(compound):
     )
     done = run(compound, ALLOY.replace("DEFECTS", defects), "--overwrite")
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    assert scalars(compound)["build.n_sites"] == 54 - 3 + 1
-    assert scalars(compound)["relax_reference.max_force"] < 1e-6
+    assert results(compound / "in.h5")["build.n_sites"] == 54 - 3 + 1
+    assert results(compound / "in.h5")["relax_reference.max_force"] < 1e-6
 
 
 def cell_of(folder, text):
@@ -200,8 +187,7 @@ def test_a_cell_far_smaller_than_the_cutoff_has_the_forces_of_its_copies(tmp_pat
     atoms.positions[1] += [0.1, 0.05, -0.02]
     (tmp_path / "in.toml").write_text('[reference]\nparameters = "W-Zhou"\n')
     ase.io.write(tmp_path / "two.xyz", [atoms, atoms.repeat(3)], parallel=False)
-    command = [sys.executable, "-m", "parmlip", "evaluate", "in.toml", "two.xyz", "-o", "out.xyz"]
-    subprocess.run(command, cwd=tmp_path, env=dict(os.environ), capture_output=True, timeout=300, check=True)
+    assert parmlip(tmp_path, "evaluate", "in.toml", "two.xyz", "-o", "out.xyz").returncode == 0
     small, large = ase.io.read(tmp_path / "out.xyz", ":")
     assert large.get_potential_energy() == pytest.approx(27 * small.get_potential_energy(), abs=1e-5)
     np.testing.assert_allclose(large.get_forces()[:2], small.get_forces(), atol=1e-7)  # extxyz has eight decimals

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
@@ -15,6 +10,7 @@ from parmlip.io.calculator import ParmlipCalculator
 from parmlip.io.fitted import fitted_law
 from parmlip.io.hdf5 import ResultFile
 from tests.potentials.ace_environments import environments, rattled
+from tests.program import parmlip, results
 
 FIT = """
 [run]
@@ -46,20 +42,13 @@ ZHOU = 'parameters = "W-Zhou"\ntaper = [3.8, 5.0]'
 BULK = {"lattice": "bcc", "reference": ZHOU, "cell": [4, 4, 4], "small": [3, 3, 3]}
 
 
-def parmlip(directory, *arguments):
-    command = [sys.executable, "-m", "parmlip", *arguments]
-    return subprocess.run(
-        command, cwd=directory, env=dict(os.environ), capture_output=True, text=True, timeout=300, check=False
-    )
-
-
 def run(directory, surrogate: str, **tables) -> dict:
     """The scalars of a run."""
     (directory / "run.toml").write_text(FIT.format(**{**BULK, **tables}, surrogate=surrogate))
     done = parmlip(directory, "run.toml")
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(directory.glob("*.png"))
-    return json.loads(parmlip(directory, "report", "run.h5", "--json").stdout)
+    return results(directory / "run.h5")
 
 
 def test_a_sweep_over_degrees_by_order_is_run_stored_and_told(tmp_path):

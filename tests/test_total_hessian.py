@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import ase.io
 import h5py
 import numpy as np
@@ -19,8 +14,8 @@ from parmlip.evaluate import evaluate
 from parmlip.fit.total_derivatives import ByDifferences, ByResponse, PerfectCell, asked_at_once
 from parmlip.potentials.external import ase_law
 from parmlip.potentials.tight_binding import builtin
+from tests.program import parmlip
 
-ROOT = Path(__file__).resolve().parent.parent
 SILICON = '[reference]\nkind = "tight_binding"\nparameters = "Si-NRLTB"\nelectronic_temperature = 0.2\n'
 COPPER = '[reference]\nkind = "ase"\ncalculator = "ase.calculators.emt.EMT"\n'
 
@@ -55,7 +50,7 @@ def forces(law, atoms, positions_ac):
     ids=["by response", "band energy by differences", "calculator by differences"],
 )
 def test_hessians_are_derivatives_of_the_forces_within_the_error_that_is_told(text, symbol, bound, comm, shared_tmp):
-    structures, path = cells(symbol), Path(shared_tmp) / "h.h5"
+    structures, path = cells(symbol), shared_tmp / "h.h5"
     found = evaluate(loads(text), structures, "reference", None, comm, path)
     law = ase_law("ase.calculators.emt.EMT") if symbol == "Cu" else builtin(
         "Si-NRLTB", electronic_temperature=0.2, convention="band_energy" if "band" in text else "free_energy"
@@ -86,20 +81,18 @@ def test_site_energies_of_tight_binding_are_written_and_add_up(comm):
     assert np.ptp(site_a) > 1e-3
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_the_verb_tells_the_cost_before_and_the_error_after(tmp_path, mpirun, ranks):
-    (tmp_path / "cu.toml").write_text(COPPER)
-    ase.io.write(tmp_path / "in.xyz", cells("Cu"), format="extxyz", parallel=False)
-    words = ["-m", "parmlip", "evaluate", "cu.toml", "in.xyz", "-o", "out.xyz", "--hessian", "h.h5"]
-    if ranks > 1:
-        run = mpirun(ranks, sys.executable, *words, timeout=110, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)})
-    else:
-        run = subprocess.run([sys.executable, *words], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
-                             capture_output=True, text=True, timeout=110)  # fmt: skip
+@pytest.mark.mpi(2)
+def test_the_verb_tells_the_cost_before_and_the_error_after(comm, shared_tmp):
+    if comm.rank == 0:
+        (shared_tmp / "cu.toml").write_text(COPPER)
+        ase.io.write(shared_tmp / "in.xyz", cells("Cu"), format="extxyz", parallel=False)
+    comm.barrier()
+    run = parmlip(shared_tmp, "evaluate", "cu.toml", "in.xyz", "-o", "out.xyz", "--hessian", "h.h5")
     assert run.returncode == 0, run.stderr
-    assert "structure 1: Hessian by differences, 48 structures of 4 sites" in run.stdout
-    assert "error " in run.stdout.partition("structure 1: Hessian up to")[2].splitlines()[0]
-    assert dense(tmp_path / "h.h5", 1)[1] > 0.0
+    if comm.rank == 0:
+        assert "structure 1: Hessian by differences, 48 structures of 4 sites" in run.stdout
+        assert "error " in run.stdout.partition("structure 1: Hessian up to")[2].splitlines()[0]
+        assert dense(shared_tmp / "h.h5", 1)[1] > 0.0
 
 
 def perfect_silicon():

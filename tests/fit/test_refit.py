@@ -1,14 +1,12 @@
 """`parmlip fit`: other weights, solvers and constraints from a result file, the same as a run from nothing."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from parmlip.io.hdf5 import ResultFile
+from tests.program import parmlip
 
 INPUT = """
 [run]
@@ -37,13 +35,6 @@ solver = "rrqr"
 """
 CHANGED = ("fit.weights.force=10", 'fit.solver="blr"', 'fit.constraints=["energy","elastic"]')
 CHANGES = tuple(word for change in CHANGED for word in ("--set", change))
-
-
-def parmlip(directory, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "parmlip", *arguments],
-        cwd=directory, env=dict(os.environ), capture_output=True, text=True, timeout=200,
-    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import ase.io
@@ -19,6 +18,7 @@ from parmlip.io.calculator import ParmlipCalculator
 from parmlip.io.hdf5 import Field, ResultFile
 from parmlip.io.pace import read_yace, write_yace
 from parmlip.potentials.ace import ACE, ACEBasis
+from tests import program
 from tests.potentials.ace_environments import rattled
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,11 +49,7 @@ def here(tmp_path):
 
 @pytest.fixture
 def parmlip(here):
-    def start(*arguments):
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.run([*PROGRAM, *arguments], cwd=here, env=env, capture_output=True, text=True, timeout=100)
-
-    return start
+    return partial(program.parmlip, here)
 
 
 def test_export_writes_the_potential_and_its_certificate(parmlip, here):

@@ -60,10 +60,10 @@ def site64():
     return SI, cell, 0.04 * np.sin(1.7 * k**2 + 0.3 * k + 1)[order], order
 
 
-def chain(delta):
-    """The impure chain of 800 sites; site i is at i."""
+def chain(delta, n=800):
+    """The impure chain of n sites (800: the oracle's); site i is at i."""
     impure = [Substitution((0, 0, 0), "He"), Substitution((1, 0, 0), "He")]
-    cell = apply_defects(build_supercell(LATTICES["chain"], 1.0, (800, 1, 1), ("H",)), impure)
+    cell = apply_defects(build_supercell(LATTICES["chain"], 1.0, (n, 1, 1), ("H",)), impure)
     i = np.rint(cell.positions_ac[:, 0])
     return toy.builtin("chain-toy", delta), cell, 0.2 * np.sin(1.3 * i * i + 0.5 * i)[:, None]
 
