@@ -55,7 +55,7 @@ def test_only_what_depends_on_a_swept_table_is_done_at_each_point():
     assert swept_steps(study_of()) == frozenset()
     assert swept_steps(study_of(Path("run.h5"), SWEEP)) == {
         "train", "match", "relax_surrogate", "compare", "qmmm", "advise", "entropy_surrogate", "predict_entropy",
-            "rates_surrogate", "qmmm",
+            "rates_surrogate",
     }  # fmt: skip
     for key, first in (("training.cell=[[2, 2, 2]]", "label"), ("reference.taper=[[4.0, 5.0]]", "build")):
         assert first in swept_steps(study_of(Path("run.h5"), f"sweep.{key}"))
