@@ -12,7 +12,8 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
                              or "point 3": of the sweep, whose smaller QM region it started from)
     seconds                  of the relaxation;  seconds_qm  of QM forces and their derivatives in it (force mixing)
     qm_evaluations           of QM forces (force mixing)
-    energy                   E(u) - E(u_0) of the mixed energy, load included (energy mixing)
+    energy                   E(u) - E(u_0) of the mixed energy, load included (energy mixing); against another state if
+                             the reference is not valid at the predictor, and then there is no energy_error
     truth                    (n_sites, d) equilibrium with QM forces on all sites that move (truth = true and a law of
                              whole structures), at the first point that needed it;  truth_iterations, truth_calls
     geometry_error           ||D(u - u^H)|| over free sites (truth);  geometry_norm  ||D u||, geometry_error_relative,
@@ -27,7 +28,7 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
         converged, converged_corrected
         displacement, displacement_corrected   (n, d)
         unrelaxed_reference, unrelaxed_energy, unrelaxed_energy_corrected, unrelaxed_force
-                             (n_sites, d) forces at the predictor of the domain with its defects, by scheme
+                             (n_sites, d) forces where relaxations of the domain with its defects begin, by scheme
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ from parmlip.crystal.clamped_domain import ClampedDomain
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.crystal.regions import NAMES, Regions
+from parmlip.errors import GeometryError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.clamped import ClampedEnergy
@@ -61,6 +63,7 @@ from parmlip.mechanics.patch_test import relaxed_patch
 from parmlip.mechanics.relax import relax
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
+from parmlip.stages_dislocations import start
 from parmlip.stages_domain import predictor, shared_sites
 from parmlip.stages_equilibrium import crystal_of
 
@@ -83,6 +86,8 @@ class _Problem:
     of: Crystal
     found: Coupling
     predictor_ad: RealArray
+    start_ad: RealArray  # where relaxations begin: a core may be another than the predictor's
+    zero_ad: RealArray  # where differences of energy begin: the predictor, if the reference is valid there
     reference: SiteLaw | None  # None: it has no site energies
     mm: SiteLaw
 
@@ -106,7 +111,9 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     assert u0_ad is not None
     reference = None if study.reference.is_total else construct.reference_law(study)
     mm = mm_law(study, results, of, found.domain, u0_ad)
-    problem = _Problem(study, results, comm, of, found, u0_ad, reference, mm)
+    start_ad = _unrelaxed(study, results, of, found.domain, u0_ad)
+    zero_ad = _valid(study, results, found.domain, reference, (u0_ad, start_ad), comm)
+    problem = _Problem(study, results, comm, of, found, u0_ad, start_ad, zero_ad, reference, mm)
     fields = _region_fields(problem)
     load_ad = None
     if reference is not None:
@@ -130,6 +137,42 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         with timed("patch test"):
             fields |= _patch_fields(problem, load_ad)
     return fields
+
+
+def _unrelaxed(
+    study: Study, results: Results, of: Crystal, domain: ClampedDomain, predictor_ad: RealArray
+) -> RealArray:
+    """What the stage relax starts from, (n_sites, d), angstrom: the predictor, with polarity and shift of its core."""
+    offset = (0.0, 0.0)
+    if "offset" in results.names("relax_reference"):
+        x, y = results.read("relax_reference", "offset")
+        offset = (float(x), float(y))
+    start_ad = start(study, results, study.simulation, of, offset)
+    return predictor_ad if start_ad is None else np.where(domain.free_a[:, None], start_ad, predictor_ad)
+
+
+def _valid(
+    study: Study,
+    results: Results,
+    domain: ClampedDomain,
+    reference: SiteLaw | None,
+    states: tuple[RealArray, ...],
+    comm: MPI.Comm,
+) -> RealArray:
+    """The first of some states at which the reference is valid, or its equilibrium: cores of predictors are rough."""
+    if reference is None or not states[0].any():
+        return states[0]
+    energy = ClampedEnergy(reference, domain.supercell, domain.free_a, comm=comm)
+    for u_ad in states:
+        try:
+            energy.site_energies(energy.sites.restrict(u_ad))
+        except GeometryError as error:
+            logger.info("energies are not those against the predictor: %s", error)
+            continue
+        return u_ad
+    if not study.qmmm.truth:
+        raise GeometryError("[qmmm] the reference is not valid at the start; move the core, or write truth = true")
+    return np.asarray(results.read("relax_reference", "displacement"))
 
 
 def _region_fields(problem: _Problem) -> Fields:
@@ -159,13 +202,13 @@ def _region_fields(problem: _Problem) -> Fields:
 
 def _energy_mixing(problem: _Problem, load_ad: RealArray | None) -> Fields:
     assert problem.reference is not None  # the input was checked
-    energy = _mixed(problem, problem.domain, problem.regions.qm_a, problem.predictor_ad, load_ad)
+    energy = _mixed(problem, problem.domain, problem.regions.qm_a, problem.zero_ad, load_ad)
     start_nd, started = _start(problem, energy)
     found = relax(energy, start_nd, problem.study.relax, what="energy mixing")
     return {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "predictor and corrector, global site order"),
         "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
-        "energy": Field(found.energy, "eV", "E^H(u) - E^H(u_0)"),
+        "energy": Field(found.energy, "eV", "E^H(u) - E^H(u_0), or against another state where u_0 is too rough"),
         "residual_force": Field(found.max_force, "eV/A", "largest component left"),
         "iterations": Field(found.iterations),
         "inner_iterations": Field(np.array(found.inner_iterations, dtype=np.int64)),
@@ -179,7 +222,7 @@ def _hybrid(problem: _Problem) -> HybridForces:
     if problem.reference is None:
         energy = ClampedEnergy(problem.mm, cell, problem.domain.free_a, u0_ad, comm=problem.comm)
     else:  # deep in the QM region MM energies touch no MM force, and may not be defined: a core is no crystal
-        energy = _mixed(problem, problem.domain, problem.found.deep(problem.mm, u0_ad), u0_ad)
+        energy = _mixed(problem, problem.domain, problem.found.deep(problem.mm, u0_ad), problem.zero_ad)
     qm = qm_forces(problem.study, problem.of, problem.found, energy.sites)
     return HybridForces(energy, qm, problem.regions.qm_a)
 
@@ -212,13 +255,13 @@ def _mixed(
     problem: _Problem,
     domain: ClampedDomain,
     qm_a: NDArray[np.bool_],
-    predictor_ad: RealArray | None,
+    zero_ad: RealArray | None,
     load_ad: RealArray | None = None,
     mm: SiteLaw | None = None,
 ) -> MixedEnergy:
     assert problem.reference is not None
     return MixedEnergy(
-        problem.reference, problem.mm if mm is None else mm, domain.supercell, qm_a, domain.free_a, predictor_ad,
+        problem.reference, problem.mm if mm is None else mm, domain.supercell, qm_a, domain.free_a, zero_ad,
         load_ad, comm=problem.comm,
     )  # fmt: skip
 
@@ -232,11 +275,12 @@ def _start(problem: _Problem, energy: ClampedEnergy) -> tuple[RealArray, str]:
             radius = float(other.read("qmmm", "radius_angstrom"))
             if best < radius < problem.regions.radius_a.max():
                 best, at = radius, number
+    start_nd = energy.sites.restrict(problem.start_ad)
     if at < 0:
-        return energy.zero_nd.copy(), "predictor"
+        return start_nd.copy(), "predictor"
     logger.info("starts from the equilibrium with R_QM = %.3f A (point %d)", best, at)
     u_nd = energy.sites.restrict(results.at(at).read("qmmm", "displacement"))
-    return np.where(energy.sites.restrict(problem.domain.free_a)[:, None], u_nd, energy.zero_nd), f"point {at}"
+    return np.where(energy.sites.restrict(problem.domain.free_a)[:, None], u_nd, start_nd), f"point {at}"
 
 
 def _all_but_radius(study: Study) -> str:
@@ -309,15 +353,15 @@ def _patch_fields(problem: _Problem, load_ad: RealArray) -> Fields:
         ("unrelaxed_energy", problem.regions.qm_a, None),
         ("unrelaxed_energy_corrected", problem.regions.qm_a, load_ad),
     ):
-        energy = _mixed(problem, problem.domain, qm_a, problem.predictor_ad, load)
-        _, f_nd = energy.difference_and_forces(energy.zero_nd)
-        patch[name] = Field(energy.sites.gather(f_nd), "eV/A", "at the predictor")
+        energy = _mixed(problem, problem.domain, qm_a, problem.zero_ad, load)
+        _, f_nd = energy.difference_and_forces(energy.sites.restrict(problem.start_ad))
+        patch[name] = Field(energy.sites.gather(f_nd), "eV/A", "where relaxations begin")
     if problem.study.qmmm.kind == "force":  # the buffer of energy mixing is too small for forces
         hybrid = _hybrid(problem)
-        f_nd = hybrid.forces(hybrid.energy.zero_nd)
+        f_nd = hybrid.forces(hybrid.energy.sites.restrict(problem.start_ad))
         if isinstance(hybrid.qm, SiteLawForces):
             hybrid.qm.destroy()
-        patch["unrelaxed_force"] = Field(hybrid.energy.sites.gather(f_nd), "eV/A", "at the predictor")
+        patch["unrelaxed_force"] = Field(hybrid.energy.sites.gather(f_nd), "eV/A", "where relaxations begin")
     return {"patch": Field(patch)}
 
 
@@ -330,11 +374,11 @@ def _errors(problem: _Problem, fields: Fields) -> Fields:
     true_ad = np.asarray(problem.results.read("relax_reference", "displacement"))
     u_ad = comm.bcast(fields["displacement"].value)
     assert problem.reference is not None
-    energy = ClampedEnergy(problem.reference, cell, problem.domain.free_a, problem.predictor_ad, comm=comm)
+    energy = ClampedEnergy(problem.reference, cell, problem.domain.free_a, problem.zero_ad, comm=comm)
     here, true_energy = (energy.difference(energy.sites.restrict(x_ad)) for x_ad in (u_ad, true_ad))
     found = _geometry(problem, true_ad, u_ad)
     found["energy_excess"] = Field(here - true_energy, "eV", "of the reference at the coupled equilibrium")
-    if "energy" in fields:
+    if "energy" in fields and problem.zero_ad is problem.predictor_ad:
         found["energy_error"] = Field(abs(fields["energy"].value - true_energy), "eV", "of the relaxation energy")
     logger.info("energy excess %.3e eV", here - true_energy)
     return found
