@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,21 +120,34 @@ def check_offsets(tables: Mapping[str, Any]) -> None:
 
 
 def check_controlled_lines(tables: Mapping[str, Any]) -> None:
-    """A controlled surrogate of dislocations is learnt from one dipole and used in another, larger one.
+    """A controlled surrogate of dislocations is learnt from a dipole, used in a larger one; screws in quadrupoles too.
 
     In a quadrupole the cuts of the second row of cores lie on the other side, where edges have the sites of other
-    columns.
+    columns and cores that lie otherwise in the crystal.
     """
     where, training = '[surrogate] kind = "taylor"', tables["training"]
     if len(training) != 1 or training[0].dislocations is None:
         raise ConfigError(f"{where}: needs one [[training]] cell with dislocations, as [simulation] has")
     if "match" in tables["run"].stages:
         raise ConfigError(f'[run] stages: "match" is not for dislocations with {where}')
+    kinds = {"[simulation]": ("dipole", "quadrupole"), "[[training]] 1": ("dipole",)}
     for name, table in (("[simulation]", tables["simulation"]), ("[[training]] 1", training[0])):
-        if table.dislocations.kind != "dipole":
+        if table.dislocations.kind not in kinds[name]:
             raise ConfigError(
-                f'{name} dislocations kind = {show(table.dislocations.kind)}: must be "dipole" with {where}'
+                f"{name} dislocations kind = {show(table.dislocations.kind)}: must be "
+                f"{' or '.join(map(show, kinds[name]))} with {where}"
             )
+    given = tables["simulation"].dislocations
+    if given.kind == "quadrupole" and not _parallel(given.burgers, given.line):
+        raise ConfigError(
+            f'[simulation] dislocations kind = "quadrupole": is for screws with {where}; write "dipole", since '
+            f"burgers = {show(list(given.burgers))} is not along line = {show(list(given.line))}"
+        )
+
+
+def _parallel(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether vectors are along each other."""
+    return all(abs(a[i] * b[j] - a[j] * b[i]) < 1e-9 for i in range(3) for j in range(i))
 
 
 def check_elastic_error(given: Mapping[str, float] | None, crystal: Any) -> None:

@@ -65,6 +65,8 @@ class DislocatedState:
         n = cell.supercell.n_sites
         self._shift_ac = np.zeros((n, 3))  # to the place in the small cell
         self._near_a = np.zeros(n, dtype=bool)
+        self._height_a = np.zeros(n)  # over the core
+        self._slip_ac = np.zeros((n, 3))  # of what lies below it, see `_turned`
         self._small: _Sites | None = None
         if small is not None and displacement_ac is not None:
             self._small, self._deform_cc = _Sites(small, displacement_ac), _deformation(small)
@@ -76,6 +78,12 @@ class DislocatedState:
                 best_a[mine] = distance_a[mine]
                 at = _like(small, core.burgers)
                 self._shift_ac[mine, :2] = off_ac[mine] + at - self._at_ac[mine, :2]
+                self._height_a[mine] = off_ac[mine, 1]
+                burgers = np.array(core.burgers)
+                inside = np.flatnonzero(mine & (distance_a < near * (1.0 - 1e-9)))
+                u_nc = self._small(self._at_ac[inside] + self._shift_ac[inside])
+                turned = _turned(np.asarray(predictor_ac)[inside] - u_nc, self._height_a[inside], burgers)
+                self._slip_ac[mine] = turned * burgers
             self._near_a = best_a < near * (1.0 - 1e-9)
         self._last: tuple[FloatArray, FloatArray] | None = None  # bonds, and the vectors that belong to them
 
@@ -113,8 +121,12 @@ class DislocatedState:
         found_pc[far] = self.lattice.nearest(predicted_pc)
         if near_p.any():
             assert self._small is not None
-            at_pc = at_pc[near_p] + self._shift_ac[centre_p[near_p]]
-            bond_pc = lattice_pc[near_p]
+            centre_p, bond_pc = centre_p[near_p], lattice_pc[near_p]
+            at_pc = at_pc[near_p] + self._shift_ac[centre_p]
+            height_p, slip_pc = self._height_a[centre_p], self._slip_ac[centre_p]
+            at_pc = at_pc + (height_p < 0.0)[:, None] * slip_pc
+            below = (height_p + bond_pc[:, 1] < 0.0).astype(float) - (height_p < 0.0)
+            bond_pc = bond_pc + below[:, None] * slip_pc
             found_pc[near_p] = bond_pc @ self._deform_cc + self._small(at_pc + bond_pc) - self._small(at_pc)
         return found_pc
 
@@ -142,6 +154,27 @@ class _Sites:
         fraction_pc = fraction_pc - np.floor(fraction_pc)
         # -1e-17 - floor(-1e-17) is 1, which is outside the box
         return np.where(fraction_pc >= 1.0, 0.0, fraction_pc)
+
+
+def _turned(difference_nc: RealArray, height_n: RealArray, burgers: RealArray) -> int:
+    """Burgers vectors by which sites below a core are other columns of the crystal than about the like core: 0, 1, -1.
+
+    Where the cut leaves the core to the other side, as in the second row of a quadrupole, the sites below it that have
+    the same places have another displacement by b. For a screw the place x + b, in the same column, has the same one.
+
+    Parameters
+    ----------
+    difference_nc : ndarray, shape (n, 3)
+        Displacements about the core less those about the like core, at the same places of the crystal, angstrom.
+    height_n : ndarray, shape (n,)
+        Of the sites over the core, in the direction across the cut.
+    burgers : ndarray, shape (3,)
+    """
+    below = height_n < 0.0
+    if below.all() or not below.any():
+        return 0
+    along_n = difference_nc @ burgers / (burgers @ burgers)
+    return round(float(along_n[below].mean() - along_n[~below].mean()))
 
 
 def _deformation(cell: DislocatedCell) -> RealArray:
