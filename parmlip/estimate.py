@@ -11,6 +11,7 @@ from mpi4py import MPI
 from parmlip import construct
 from parmlip.config import Study, Surrogate, Training
 from parmlip.config_fit_tables import LATTICE_NAMES
+from parmlip.construct_qmmm import coupling
 from parmlip.crystal.lattices import Lattice
 from parmlip.fit.dataset_files import counts_by_type, counts_table, nearest_distance, species_of
 from parmlip.fit.lattice_design import Observations
@@ -52,6 +53,8 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
             for move in moves(study, cell, of):
                 way = float(np.linalg.norm(move.step_c))
                 lines.append(f"jump {move.name}: site {move.site} goes {way:.4f} A")
+        if "qmmm" in study.run.stages and of is not None:
+            lines += _regions(study, of)
         for assembled, form in ((False, "matrix-free Hessian"), (True, "assembled Hessian")):
             if isinstance(law, CachedLaw):
                 break
@@ -99,6 +102,16 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
                 rows += of_lattice[key]
             lines.append(f"fit: {rows} rows, {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
     return lines
+
+
+def _regions(study: Study, of: Crystal) -> list[str]:
+    """Sites of the regions of a QM/MM coupling at each point of the sweep."""
+    lines = []
+    for one in [point.study for point in study.points()] or [study]:
+        regions = coupling(one, of).regions
+        counts = ", ".join(f"{n} {name}" for name, n in regions.counts().items())
+        lines.append(f"{one.qmmm.kind} mixing, R_QM {regions.radius_a.max():g} A: {counts}")
+    return list(dict.fromkeys(lines))
 
 
 def _rows_of_cells(study: Study, of: Crystal | None) -> int:
