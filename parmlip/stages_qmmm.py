@@ -49,6 +49,7 @@ from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
 from parmlip.construct_qmmm import Coupling, coupling, forces_everywhere, mm_law, perfect_domain, qm_forces
 from parmlip.crystal.clamped_domain import ClampedDomain
+from parmlip.crystal.dislocation_disc import Disc
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.crystal.regions import NAMES, Regions
@@ -56,9 +57,10 @@ from parmlip.errors import GeometryError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.clamped import ClampedEnergy
+from parmlip.mechanics.crystal_stiffness import HybridOnCrystal, on_lattice
 from parmlip.mechanics.energy_mixing import MixedEnergy, ghost_gradient, on_same_places
 from parmlip.mechanics.force_balance import balance_forces
-from parmlip.mechanics.force_mixing import HybridForces, SiteLawForces
+from parmlip.mechanics.force_mixing import HybridForces, QMForces, SiteLawForces
 from parmlip.mechanics.patch_test import relaxed_patch
 from parmlip.mechanics.relax import relax
 from parmlip.parallel.logs import timed
@@ -224,14 +226,25 @@ def _hybrid(problem: _Problem) -> HybridForces:
     else:  # deep in the QM region MM energies touch no MM force, and may not be defined: a core is no crystal
         energy = _mixed(problem, problem.domain, problem.found.deep(problem.mm, u0_ad), problem.zero_ad)
     qm = qm_forces(problem.study, problem.of, problem.found, energy.sites)
-    return HybridForces(energy, qm, problem.regions.qm_a)
+    return _with_preconditioner(problem, energy, qm, problem.regions.qm_a)
+
+
+def _with_preconditioner(
+    problem: _Problem, energy: ClampedEnergy, qm: QMForces, qm_a: NDArray[np.bool_]
+) -> HybridForces:
+    """The MM law's crystal stands in cores of a reference without site energies, if all sites are of the lattice."""
+    if problem.reference is None and not isinstance(problem.domain, Disc):
+        perfect = perfect_domain(problem.study, problem.of)
+        if on_lattice(perfect, problem.domain.supercell.positions_ac) is not None:
+            return HybridOnCrystal(energy, qm, qm_a, perfect)
+    return HybridForces(energy, qm, qm_a)
 
 
 def _force_mixing(problem: _Problem) -> Fields:
     study, hybrid = problem.study, _hybrid(problem)
     energy = hybrid.energy
     start_nd, started = _start(problem, energy)
-    if started == "predictor":
+    if started == "predictor" and problem.reference is not None:
         start_nd, started = _warm(problem, energy, start_nd)
     found = balance_forces(hybrid, start_nd, study.relax, what="force mixing")
     seconds = problem.comm.allreduce(hybrid.seconds_qm, op=MPI.MAX)
@@ -400,7 +413,7 @@ def _errors_of_whole(problem: _Problem, fields: Fields) -> Fields:
         problem.mm, problem.domain.supercell, problem.domain.free_a, problem.predictor_ad, comm=problem.comm
     )
     qm = forces_everywhere(study, problem.of, problem.found, energy.sites)
-    hybrid = HybridForces(energy, qm, problem.domain.free_a)
+    hybrid = _with_preconditioner(problem, energy, qm, problem.domain.free_a)
     found = balance_forces(hybrid, energy.sites.restrict(u_ad), study.relax, what="QM everywhere")
     true_ad = energy.sites.gather_to_all(found.u_nd)
     return {
