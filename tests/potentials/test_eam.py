@@ -1,7 +1,4 @@
-"""Embedded-atom laws against other programs, and the properties of their derivatives."""
-
-import json
-from pathlib import Path
+"""Embedded-atom laws: derivatives, invariances, edges (values of other programs: `test_oracles_values`)."""
 
 import numpy as np
 import pytest
@@ -12,7 +9,6 @@ from parmlip.potentials.eam import EAM, builtin
 from parmlip.potentials.kernels.eam_forms import embedding
 from tests.potentials.eam_cells import BCC, FCC, Cell, alloy, crystal, radial
 
-ORACLES = json.loads((Path(__file__).parents[1] / "data/eam_oracles.json").read_text())["laws"]
 NAMES = ["W-EAM4", "W-Zhou", "Cu-Mishin2001"]
 
 # The third derivatives of EAM4 jump at its knots, so its distances are kept between them; the F''' of copper jumps at
@@ -26,12 +22,6 @@ CELLS = {
 }
 
 
-def stored(name, part):
-    data = ORACLES[name][part]
-    positions = np.array(data["positions"])
-    return data, Cell(builtin(name), np.array(data["cell"]), positions, np.zeros(len(positions), int))
-
-
 def direction(cell, seed=7):
     v_ac = np.random.default_rng(seed).normal(size=cell.positions_ac.shape)
     return v_ac / np.abs(v_ac).max()
@@ -41,39 +31,6 @@ def order(function, derivative, steps):
     """Fitted order of the error of central differences of `function` of one number against its derivative at 0."""
     errors = [np.linalg.norm((function(h) - function(-h)) / (2 * h) - derivative) for h in steps]
     return np.polyfit(np.log(steps), np.log(errors), 1)[0]
-
-
-# -- other programs ----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_energy_forces_and_virial_agree_with_lammps_on_a_rattled_cell(name):
-    data, cell = stored(name, "rattled")
-    assert cell.energy() == pytest.approx(data["energy_eV"], rel=1e-9)
-    np.testing.assert_allclose(-cell.gradient(), data["forces_eV_A"], rtol=0, atol=1e-7)
-    np.testing.assert_allclose(cell.virial(), data["virial_eV"], rtol=0, atol=1e-7)
-
-
-@pytest.mark.parametrize(("name", "basis_bc"), [("W-EAM4", BCC), ("W-Zhou", BCC), ("Cu-Mishin2001", FCC)])
-def test_the_perfect_crystal_has_the_published_energy_and_no_pressure(name, basis_bc):
-    cell = crystal(builtin(name), basis_bc, ORACLES[name]["lattice_constant_A"], repeats=1)
-    assert cell.energy() / len(basis_bc) == pytest.approx(ORACLES[name]["energy_per_atom_eV"], rel=1e-9)
-    np.testing.assert_allclose(cell.virial(), 0.0, atol=2e-6)
-
-
-def test_the_triangular_lattice_of_tungsten_has_its_stored_energy():
-    data = ORACLES["W-EAM4"]["triangular"]
-    r0 = data["r0_A"]
-    plane = np.array([[r0, 0, 0], [r0 / 2, r0 * np.sqrt(0.75), 0], [0, 0, 1]])
-    cell = Cell(builtin("W-EAM4"), plane, np.zeros((1, 3)), np.zeros(1, int), periodic=(True, True, False))
-    assert cell.energy() == pytest.approx(data["energy_per_atom_eV"], rel=1e-9)
-
-
-def test_the_hessian_of_copper_agrees_with_matscipy():
-    # matscipy differentiates a cubic spline of the table twice; with that table our own quintic is equally far away
-    data, cell = stored("Cu-Mishin2001", "hessian")
-    assert cell.energy() == pytest.approx(data["energy_eV"], rel=1e-9)
-    np.testing.assert_allclose(cell.hessian(), data["hessian_eV_A2"], rtol=0, atol=5e-6)
 
 
 # -- derivatives -------------------------------------------------------------------------------------------------------
