@@ -318,6 +318,10 @@ class Compare:
 
     neighbours: str = key("voronoi", choices=("voronoi", "nearest"))
     same_basin: float = key(0.5, above=0.0)  # angstrom, largest |u_ref - u_sur|
+    core_radius: Literal["training"] | float = key(
+        "training", above=0.0,
+        about="beyond it of all defects errors are the far field's, angstrom; by default half of the least training L",
+    )  # fmt: skip
 
     @property
     def stencil(self) -> Literal["voronoi", "nearest"]:

@@ -23,8 +23,8 @@ from parmlip.potentials.taylor import LatticeState, TaylorLaw, lattice_vectors
 from parmlip.potentials.taylor_state import CellState, SmallCell
 
 __all__ = [
-    "controlled_law", "controlled_law_in_training", "defect_distance", "domain_length", "domain_size", "lattice_law",
-    "stands_for", "training_state",
+    "controlled_law", "controlled_law_in_training", "core_radius", "defect_distance", "domain_length", "domain_size",
+    "lattice_law", "stands_for", "training_state",
 ]  # fmt: skip
 
 Crystal = tuple[Lattice, float]
@@ -149,6 +149,16 @@ def domain_length(study: Study, table: Training, of: Crystal) -> float:
     straight = table.dislocations is not None and table.dislocations.line is not None
     d = 2 if straight else of[0].dimension  # along a line nothing is learnt
     return float(np.linalg.norm(cell_cc[:d], axis=1).min())
+
+
+def core_radius(study: Study, of: Crystal, otherwise: float) -> float:
+    """[compare] core_radius, angstrom: as given, or half of the smallest training cell's length, or `otherwise`."""
+    given = study.compare.core_radius
+    if not isinstance(given, str):
+        return given
+    if "training" not in study.tables:
+        return otherwise
+    return 0.5 * min(domain_length(study, table, of) for table in study.training)
 
 
 def domain_size(study: Study, of: Crystal) -> float:

@@ -12,7 +12,7 @@ from parmlip import construct
 from parmlip.analysis.dislocation_cores import CoreState, core_state
 from parmlip.analysis.errors import core_and_far, errors_beyond
 from parmlip.config import Simulation, Study, Training
-from parmlip.construct_controlled import domain_length
+from parmlip.construct_controlled import core_radius
 from parmlip.construct_dislocations import given_stiffness
 from parmlip.construct_loops import is_loop
 from parmlip.crystal.defects import nearest_distance
@@ -178,7 +178,7 @@ def compared_cores(
 ) -> Fields:
     """Shifts of the surrogate's cores against the reference's; the geometry error near cores and far from them.
 
-    Near is within half of the smallest training cell's length (else of the cores' separation). Collective on ``comm``.
+    Near is within the core radius (without training cells half of the cores' separation). Collective on ``comm``.
     """
     if of is not None and is_loop(study.simulation):
         return compared_loops(study, results, of, pairs, difference_ad, comm)
@@ -191,9 +191,7 @@ def compared_cores(
     size = float(np.linalg.norm(made.cores[0].burgers))
     polar = np.maximum(*np.abs(polarity)) > _POLAR
     flipped = polar & (np.abs(polarity[1] - polarity[0]) > _POLAR + 0.5 * np.abs(polarity[0]))
-    radius = 0.5 * made.separation
-    if "training" in study.tables:
-        radius = 0.5 * min(domain_length(study, table, of) for table in study.training)
+    radius = core_radius(study, of, 0.5 * made.separation)
     distance_a = made.distances()
     core, far = core_and_far(pairs, difference_ad, distance_a <= radius, comm=comm)
     spacing = nearest_distance(of[0]) * of[1]

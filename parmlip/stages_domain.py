@@ -14,6 +14,7 @@ from parmlip.crystal.clamped_domain import ClampedDomain
 from parmlip.crystal.dislocation_disc import Disc
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.supercell import Supercell
+from parmlip.errors import GeometryError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.clamped import ClampedEnergy
@@ -67,13 +68,28 @@ def energy_of(
 ) -> tuple[Energy, ClampedDomain | None, RealArray | None]:
     """The energy of a law in [simulation], where a domain is clamped with it and its predictor. Collective on ``comm``.
 
-    Energies of clamped domains are differences to the predictor.
+    Energies of clamped domains are those of the sites up to the middle of the rim, against the crystal: a law need not
+    be valid at the predictor, which is rough at cores, and beyond the middle sites see the surface, no free sites.
     """
     domain = construct.clamped_domain(study, study.simulation, of)
     if domain is None:
         return Energy(law, cell, comm=comm), None, None
-    u0_ad = predictor(study, results, of)
-    return ClampedEnergy(law, cell, domain.free_a, u0_ad, comm=comm), domain, u0_ad
+    counted_a = domain.inner(0.5 * domain.rim)
+    energy = ClampedEnergy(law, cell, domain.free_a, counted_a=counted_a, comm=comm)
+    return energy, domain, predictor(study, results, of)
+
+
+def predictor_energy(energy: Energy, predictor_ad: RealArray, relaxed: float, which: str) -> Fields:
+    """Energy of the predictor like that of the relaxed state, eV; none where the law is not valid there. Collective."""
+    if not predictor_ad.any():
+        return {}
+    try:
+        before = energy.difference(energy.sites.restrict(predictor_ad))
+    except GeometryError as error:
+        logger.info("%s: not valid at the predictor, %s", which, error)
+        return {}
+    logger.info("%s: %.6f eV, %.6f eV below the predictor", which, relaxed, before - relaxed)
+    return {"energy_predictor": Field(before, "eV", "E(u_0) - E(0), to the middle of the rim")}
 
 
 def shared_sites(study: Study, of: Crystal | None, cell: Supercell, comm: MPI.Comm) -> NDArray[np.int64]:

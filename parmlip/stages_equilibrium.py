@@ -23,7 +23,7 @@ from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 from parmlip.stages_bars import equilibrium_bars
 from parmlip.stages_dislocations import core_fields, line_energy
-from parmlip.stages_domain import energy_of
+from parmlip.stages_domain import energy_of, predictor_energy
 from parmlip.stages_errors import residual_fields
 from parmlip.units import GPA_PER_EV_A3
 
@@ -90,8 +90,9 @@ def relaxed_equilibrium(
     estimate = bytes_per_site(law, cell, energy.margin, assembled=study.relax.hessian == "assembled")
     shape = (energy.sites.n_owned, energy.dimension)
     start_nd = np.zeros(shape) if start_ad is None else energy.sites.restrict(start_ad)
-    if domain is not None:  # another law's equilibrium may have another predictor
-        start_nd = np.where(domain.free_a[energy.sites.global_n, None], start_nd, energy.zero_nd)
+    if domain is not None and predictor_ad is not None:  # another law's equilibrium may have another predictor
+        predictor_nd = energy.sites.restrict(predictor_ad)
+        start_nd = np.where(domain.free_a[energy.sites.global_n, None], start_nd, predictor_nd)
     green = bulk_green(energy)
     found = relax(energy, start_nd, study.relax, green=green, what=f"{which} equilibrium")
     modes = None
@@ -107,7 +108,7 @@ def relaxed_equilibrium(
     fields = {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "global site order"),
         "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
-        "energy": Field(found.energy, "eV", "E(u) - E(0)" if domain is None else "E(u) - E(u_0), u_0 the predictor"),
+        "energy": Field(found.energy, "eV", "E(u) - E(0)" if domain is None else "the same to the middle of the rim"),
         "max_force": Field(found.max_force, "eV/A"),
         "iterations": Field(found.iterations),
         "inner_iterations": Field(np.array(found.inner_iterations)),
@@ -120,6 +121,7 @@ def relaxed_equilibrium(
         fields["lowest_eigenvalue"] = Field(modes.lowest[0], scale, "relative to the bulk's")
     if predictor_ad is not None:
         fields["predictor"] = Field(predictor_ad, "A", "u_0, which clamped sites keep")
+        fields |= predictor_energy(energy, predictor_ad, found.energy, which)
     if of is not None and len(set(study.crystal.species)) == 1 and len(cell.species) == 1:
         # in the frame of the cell, which laws that keep places know
         unit = UnitCell(law, *construct.cell_of(study.simulation, of), study.crystal.species)

@@ -12,7 +12,7 @@ from parmlip import construct
 from parmlip.analysis.errors import core_and_far
 from parmlip.analysis.residual import residual
 from parmlip.config import Study
-from parmlip.construct_controlled import domain_length
+from parmlip.construct_controlled import core_radius
 from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.neighbours import Pairs
@@ -51,19 +51,19 @@ def residual_fields(study: Study, energy: Energy, u_nd: RealArray, green: BulkGr
 def split_fields(
     study: Study, of: tuple[Lattice, float], cell: Supercell, pairs: Pairs, difference_ad: RealArray, comm: MPI.Comm
 ) -> Fields:
-    """Distances to the defects; the geometry error within half of the smallest training cell's length, and beyond it.
+    """Distances to the defects; the geometry error within the core radius, and beyond it.
 
     Collective on ``comm``; `pairs` are those of this rank's share of sites.
     """
     distance_a = distances_to(cell, construct.defect_centres(study, study.simulation, of))
     distance = Field(distance_a, "A", "of each site to the nearest defect")
-    if "training" not in study.tables:
+    radius = core_radius(study, of, 0.0)
+    if radius == 0.0:
         return {"distance": distance}
-    radius = 0.5 * min(domain_length(study, table, of) for table in study.training)
     core, far = core_and_far(pairs, difference_ad, distance_a <= radius, comm=comm)
     return {
         "distance": distance,
-        "core_radius": Field(radius, "A", "half of the smallest training cell's length"),
+        "core_radius": Field(radius, "A", "by default half of the smallest training cell's length"),
         "geometry_error_core": Field(core, "A", "of the sites within it of a defect"),
         "geometry_error_far": Field(far, "A", "of all others"),
     }

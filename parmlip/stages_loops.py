@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from parmlip.analysis.errors import core_and_far
 from parmlip.analysis.loop_state import loop_state
 from parmlip.config import Simulation, Study, Training
-from parmlip.construct_controlled import domain_length
+from parmlip.construct_controlled import core_radius
 from parmlip.construct_loops import looped
 from parmlip.crystal.elasticity import full_tensor
 from parmlip.crystal.lattices import Lattice
@@ -135,9 +135,7 @@ def compared_loops(
     same = both and shift < _SAME_PLACE * size and change < _SAME_AREA
     if not same:
         logger.warning("the surrogate's loop is not the reference's: %.3f A apart, areas differ by %.2f", shift, change)
-    radius = 0.25 * made.asked.diameter * made.lattice_constant
-    if "training" in study.tables:
-        radius = 0.5 * min(domain_length(study, table, of) for table in study.training)
+    radius = core_radius(study, of, 0.25 * made.asked.diameter * made.lattice_constant)
     distance_a = made.line_distances()
     core, far = core_and_far(pairs, difference_ad, distance_a <= radius, comm=comm)
     return {

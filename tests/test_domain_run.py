@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from parmlip.config import loads
+from parmlip.crystal.elasticity import full_tensor, rotated, stroh
 from parmlip.errors import ConfigError
+from parmlip.units import GPA_PER_EV_A3
 
 PARMLIP = (sys.executable, "-m", "parmlip")
 INPUT = """
@@ -124,6 +126,7 @@ def test_a_single_edge_dislocation_keeps_its_core_and_the_rim_its_predictor(tmp_
     found = scalars(tmp_path)
     assert found["relax_reference.cores_present"] is True
     assert found["relax_reference.stable"] is True
+    assert found["relax_reference.energy_predictor"] > found["relax_reference.energy"] + 1.0 > 1.0
     assert "relax_reference.formation_energy" not in found
     assert "relax_reference.line_energy" not in found
     with h5py.File(tmp_path / "run.h5") as file:
@@ -135,6 +138,24 @@ def test_a_single_edge_dislocation_keeps_its_core_and_the_rim_its_predictor(tmp_
         np.testing.assert_allclose(law["core_burgers"][0], burgers, atol=0.15 * np.linalg.norm(burgers))
         assert np.linalg.norm(law["core_position"][0] - file["build"]["core_positions"][0]) < 2.0
         assert set(np.unique(law["coordination"][...][~free])) == {14}
+
+
+def test_the_energy_of_a_single_edge_grows_with_the_logarithm_of_the_radius_as_elasticity_says(tmp_path):
+    """From radius R to R' by K b^2 / (4 pi) ln((R' + w / 2) / (R + w / 2)) a length, w the rim's width."""
+    energies, reach = [], []
+    for radius in (24.0, 48.0):
+        run(
+            tmp_path, "simulation.defects=[]", f"simulation.dislocations={EDGE}", f"simulation.radius={radius}",
+            'relax.method="lbfgs"', "relax.force_tolerance=1e-5", f'run.output="run{radius:g}.h5"', *REFERENCE_ALONE,
+        )  # fmt: skip
+        with h5py.File(tmp_path / f"run{radius:g}.h5") as file:
+            energies.append(file["relax_reference"]["energy"][()])
+            reach.append(radius + 0.5 * file["build"]["rim"][()])
+            c = file["reference"]["elastic_constants"][...] / GPA_PER_EV_A3
+            b, axes = file["build"]["core_burgers"][0], file["build"]["axes"][...]
+            line = file["build"]["cell"][2, 2]
+    due = stroh(rotated(full_tensor(c), axes)).energy_factor(b) * np.log(reach[1] / reach[0]) * line
+    assert energies[1] - energies[0] == pytest.approx(due, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,12 @@ class ClampedEnergy(Energy):
     free_a : ndarray of bool, shape (n_sites,)
         Sites that move, the same on every rank.
     predictor_ad : ndarray, shape (n_sites, d), optional
-        u_0, the same on every rank, angstrom; zero by default. Starts of relaxations must have its values on clamped
-        sites.
+        u_0, where differences of energy begin, the same on every rank, angstrom; zero by default. The law must be valid
+        there.
+    counted_a : ndarray of bool, shape (n_sites,), optional
+        Sites whose energies are summed, the same on every rank; all by default. They must hold those within the cutoff
+        of free ones. Without the others, which may see the surface of the rim, differences to the crystal have a
+        meaning.
     """
 
     def __init__(
@@ -35,6 +39,7 @@ class ClampedEnergy(Energy):
         supercell: Supercell,
         free_a: NDArray[np.bool_],
         predictor_ad: NDArray[np.float64] | None = None,
+        counted_a: NDArray[np.bool_] | None = None,
         *,
         comm: MPI.Comm,
         margin: float = MARGIN,
@@ -43,6 +48,7 @@ class ClampedEnergy(Energy):
             raise GeometryError(f"clamped sites: {free_a.shape} labels for {supercell.n_sites} sites, one must be free")
         super().__init__(law, supercell, comm=comm, margin=margin)
         self.clamped_n = ~free_a[self.sites.global_n]
+        self._counted_n = None if counted_a is None else counted_a[self.sites.global_n]
         if predictor_ad is not None:
             self.zero_nd = np.ascontiguousarray(self.sites.restrict(predictor_ad)[:, : self.dimension])
 
@@ -51,3 +57,6 @@ class ClampedEnergy(Energy):
         energy, f_nd = super().difference_and_forces(u_nd)
         f_nd[self.clamped_n] = 0.0
         return energy, f_nd
+
+    def _sum(self, value_n: NDArray[np.float64], what: str) -> float:
+        return super()._sum(value_n if self._counted_n is None else value_n[self._counted_n], what)

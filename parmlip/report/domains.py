@@ -129,7 +129,7 @@ def _grouped(
         same = np.array([bool(values.get(f"sweep.{i}.compare.same_basin", True)) for i in mine])
         energy = np.array([float(values.get(_energy_key(values, i), np.nan)) for i in mine])
         dimension = int(values.get(key_at(values, mine[0], "build.dimension"), 3))
-        of_lines = key_at(values, mine[0], "build.core_separation") in values
+        of_lines = any(key_at(values, mine[0], f"build.{name}") in values for name in ("core_separation", "n_cores"))
         found.append(Series(name, against, np.array([x[i] for i in mine]), errors, energy, same, dimension, of_lines))
     return found
 

@@ -22,6 +22,9 @@ from parmlip.report.rates_table import rates_lines
 from parmlip.report.separation import read_separations, separation_lines
 from parmlip.report.sweep import QUANTITIES, THEORY, Sweep, energies_line, key_at, read_sweep
 
+# What cells with lines tell: of periodic ones alone, of all.
+_LINES: Final = ("build.core_separation", "build.n_cores")
+
 
 def table(path: Path) -> list[str]:
     """Lines of text: for a sweep a row for each point and the fitted slopes, else one line for each result; jumps.
@@ -47,7 +50,7 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
         found = [values.get(key_at(values, i, key)) for i in range(len(points))]
         if all(value is None for value in found) or (heading in IF_SWEPT and len(set(found)) == 1):
             continue
-        if heading in OF_LINES and not any(key.endswith("build.core_separation") for key in values):
+        if heading in OF_LINES and not any(key.endswith(_LINES) for key in values):
             continue
         rows[0].append(heading)
         rows[1].append(unit)

@@ -21,6 +21,7 @@ A = 3.1652
 BCC = lattice_named("bcc", None)
 LAW = builtin("W-FS84", None)
 RIM = 2.0 * LAW.cutoff + 1.0
+STIFFNESS = UnitCell(LAW, BCC, A, ("W",)).stiffness()[1]
 OCTAHEDRAL = Interstitial("W", position=(0.5, 0.5, 0.0))
 
 
@@ -28,11 +29,9 @@ def vacancy(radius=14.0, rim=RIM, kind="disc"):
     return build_domain(BCC, A, ("W",), [Vacancy((0.0, 0.0, 0.0))], kind=kind, radius=radius, rim=rim)
 
 
-def edge(radius=14.0):
-    made = build_disc(
-        BCC, A, ("W",), line=(0, 0, 1), plane=(0, 1, 0), burgers=(1.0, 0.0, 0.0), radius=radius, rim=RIM + A
-    )
-    return made, made.predictor(UnitCell(LAW, BCC, A, ("W",)).stiffness()[1])
+def edge(radius=14.0, rim=RIM + A):
+    made = build_disc(BCC, A, ("W",), line=(0, 0, 1), plane=(0, 1, 0), burgers=(1.0, 0.0, 0.0), radius=radius, rim=rim)
+    return made, made.predictor(STIFFNESS)
 
 
 def relaxed(made, comm, u0_ad=None, *, green=True, **settings):
@@ -132,6 +131,23 @@ def test_energies_are_differences_to_the_predictor_and_its_forces_those_of_the_w
         for h in (2e-4, 1e-4)
     ]
     assert (4.0 * slopes[1] - slopes[0]) / 3.0 == pytest.approx(-np.vdot(f_nd, v_nd), rel=1e-6)
+
+
+def test_energies_against_the_crystal_leave_the_surface_of_the_rim_out():
+    made, u0_ad = edge()
+    wide, _ = edge(rim=RIM + A + 6.0)
+    energies = []
+    for domain in (made, wide):
+        counted_a = domain.inner(0.5 * made.rim)
+        energy = ClampedEnergy(LAW, domain.supercell, domain.free_a, counted_a=counted_a, comm=MPI.COMM_SELF)
+        u_ad = domain.predictor(STIFFNESS)
+        energies.append(energy.difference(u_ad))
+        free_only = ClampedEnergy(LAW, domain.supercell, domain.free_a, u_ad, comm=MPI.COMM_SELF)
+        moved_ad = u_ad + 0.05 * np.random.default_rng(5).standard_normal(u_ad.shape) * domain.free_a[:, None]
+        assert energy.difference(moved_ad) - energies[-1] == pytest.approx(free_only.difference(moved_ad), abs=1e-9)
+    assert energies[1] == pytest.approx(energies[0], abs=1e-9)
+    whole = ClampedEnergy(LAW, made.supercell, made.free_a, comm=MPI.COMM_SELF).difference(u0_ad)
+    assert abs(whole - energies[0]) > 0.1
 
 
 def test_the_energy_of_a_ball_tends_to_its_limit_as_radii_grow():
