@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 from mpi4py import MPI
@@ -132,26 +132,59 @@ def _lists(
     """
     mine = np.zeros(supercell.n_sites, dtype=bool)
     mine[centre_n] = True
+    near = _near(supercell, positions_ac, reach, centre_n)
+    reference_ac, periodic, home_n = supercell.positions_ac, supercell.periodic, centre_n
+    if near is not None:
+        near_s, wrap_sc, periodic = near
+        home_n = np.searchsorted(near_s, centre_n)
+        positions_ac, reference_ac = positions_ac[near_s] + wrap_sc, reference_ac[near_s] + wrap_sc
     first_n = np.zeros(len(centre_n) + 1, dtype=np.int64)
     site_p, bond_pc = np.empty(0, dtype=np.int64), np.empty((0, 3))
     others = [np.empty(0, dtype=np.int64)]
     for start in range(0, len(centre_n), _SITES_OF_PIECE):
         end = min(start + _SITES_OF_PIECE, len(centre_n))
-        pairs = find_pairs(supercell.cell_cc, supercell.periodic, positions_ac, reach, centre_n=centre_n[start:end])
+        pairs = find_pairs(supercell.cell_cc, periodic, positions_ac, reach, centre_n=home_n[start:end])
+        found_p = pairs.site_p if near is None else near_s[pairs.site_p]
         low, high = int(first_n[start]), int(first_n[start]) + pairs.n_pairs
         first_n[start + 1 : end + 1] = low + pairs.first_n[1:]
-        others.append(np.unique(pairs.site_p[~mine[pairs.site_p]]))
+        others.append(np.unique(found_p[~mine[found_p]]))
         if start == 0 and end == len(centre_n):
-            return first_n, pairs.site_p, pair_vectors(pairs, supercell.cell_cc, supercell.positions_ac), others[1]
+            return first_n, found_p, pair_vectors(pairs, supercell.cell_cc, reference_ac), others[1]
         if high > len(site_p):
             room = max(high, int(_SPARE * high / end * len(centre_n)))
             more_p, more_pc = np.empty(room, dtype=np.int64), np.empty((room, 3))
             more_p[:low], more_pc[:low] = site_p[:low], bond_pc[:low]
             site_p, bond_pc = more_p, more_pc
-        site_p[low:high] = pairs.site_p
-        bond_pc[low:high] = pair_vectors(pairs, supercell.cell_cc, supercell.positions_ac)
+        site_p[low:high] = found_p
+        bond_pc[low:high] = pair_vectors(pairs, supercell.cell_cc, reference_ac)
     n_pairs = int(first_n[-1])
     return first_n, site_p[:n_pairs], bond_pc[:n_pairs], np.unique(np.concatenate(others))
+
+
+def _near(
+    supercell: Supercell, positions_ac: FloatArray, reach: float, centre_n: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], FloatArray, tuple[bool, bool, bool]] | None:
+    """Sites (ascending) near the box of some, the vectors to their images there, and along which cell vectors the box
+    does not fill the cell and nothing repeats; None where it fills all: searches then cost what a rank owns.
+    """
+    if len(centre_n) == 0:
+        return None
+    inverse_cc, periodic_c = np.linalg.inv(supercell.cell_cc), np.array(supercell.periodic)
+    centre_nc = positions_ac[centre_n] @ inverse_cc
+    margin_c = reach * np.linalg.norm(inverse_cc, axis=0) * (1.0 + 1e-9)
+    low_c, high_c = centre_nc.min(axis=0) - margin_c, centre_nc.max(axis=0) + margin_c
+    local_c = periodic_c & (high_c - low_c < 1.0)
+    if not local_c.any():
+        return None
+    kept_s, wrap_sc = [], []
+    for start in range(0, supercell.n_sites, _SITES_OF_PIECE):  # fractions of all sites at once would be another list
+        fraction_ac = positions_ac[start : start + _SITES_OF_PIECE] @ inverse_cc
+        wrap_ac = np.where(local_c, -np.floor(fraction_ac - low_c), 0.0)
+        within_a = ((fraction_ac + wrap_ac <= high_c) | ~local_c).all(axis=1)
+        kept_s.append(start + np.flatnonzero(within_a))
+        wrap_sc.append(wrap_ac[within_a])
+    periodic = tuple((periodic_c & ~local_c).tolist())
+    return np.concatenate(kept_s), np.concatenate(wrap_sc) @ supercell.cell_cc, cast(tuple[bool, bool, bool], periodic)
 
 
 def species_indices(of: tuple[str, ...], law_species: tuple[str, ...]) -> NDArray[np.int64]:

@@ -1,5 +1,7 @@
 """Energy, forces and Hessian of distributed supercells."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -151,6 +153,26 @@ def test_lists_made_piece_by_piece_are_those_made_at_once(law, comm, cell, monke
     for name in ("first_n", "site_p", "bond_pc"):
         np.testing.assert_array_equal(getattr(pieces.domain, name), getattr(once.domain, name))
     np.testing.assert_array_equal(pieces.domain.halo.global_m, once.domain.halo.global_m)
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("shape", ["long", "oblique"])
+def test_a_rank_that_looks_near_its_own_sites_alone_finds_the_same(law, comm, shape):
+    """Cells that are longer than a rank's share and its surroundings, also where sites have left the cell."""
+    cell = build_supercell(LATTICES["bcc"], 3.165, (13, 2, 3), ("W",))
+    if shape == "oblique":
+        tilt = np.array([[1.0, 0.0, 0.0], [0.2, 1.0, 0.0], [-0.1, 0.3, 1.0]])
+        cell = replace(cell, cell_cc=cell.cell_cc @ tilt, positions_ac=cell.positions_ac @ tilt, grid=None)
+    alone, shared = Energy(law, cell, comm=MPI.COMM_SELF), Energy(law, cell, comm=comm)
+    u = np.random.default_rng(5).uniform(-0.4, 0.4, (cell.n_sites, 3)) - [1.5, 0.0, 0.0]
+    e, f = alone.difference_and_forces(u)
+    e_shared, f_shared = shared.difference_and_forces(shared.sites.restrict(u))
+    assert shared.builds == 2
+    assert e_shared == pytest.approx(e, rel=1e-11)
+    np.testing.assert_allclose(f_shared, f[shared.sites.global_n], atol=1e-10)
+    looked = domain._near(cell, cell.positions_ac, 6.5, shared.sites.global_n)
+    assert (looked is None) == (comm.size == 1)
+    assert comm.size < 3 or len(looked[0]) < cell.n_sites
 
 
 @pytest.mark.mpi
