@@ -19,8 +19,9 @@ class QMMM:
         None, above=0.0, about="R_QM about every defect or dislocation, angstrom; a list has one for each"
     )
     buffer: Literal["auto"] | float = key(
-        "auto", above=0.0, about="R_BUF, angstrom; auto: the cutoff (energy), twice the cutoff (force), and a margin"
-    )
+        "auto", above=0.0, about="R_BUF, angstrom; auto: the cutoff (energy), twice the cutoff (force), cluster_radius "
+        "and twice the cutoff (tight binding by clusters), and a margin"
+    )  # fmt: skip
     correction: bool = key(True, about="energy: a dead load takes the ghost force off")
     correction_from: float = key(
         0.5, least=0.0, most=1.0, about="energy: part of R_QM within which no load is put (beta of the paper)"
@@ -57,7 +58,7 @@ def check_qmmm(tables: Mapping[str, Any]) -> None:
             raise ConfigError(f'[qmmm] kind = "energy": cannot be done {where}; write kind = "force"')
         if given.mm == "reference":
             raise ConfigError(f'[qmmm] mm = "reference": cannot be done {where}')
-        if given.buffer == "auto":
+        if given.buffer == "auto" and (reference.evaluator != "contour" or reference.cluster_radius is None):
             raise ConfigError(f'[qmmm] buffer = "auto": must be a number {where} and no cutoff')
     elif given.truth and "reference" not in tables["relax"].laws:
         raise ConfigError('[qmmm] truth: needs "reference" in [relax] laws; or write truth = false')

@@ -27,6 +27,7 @@ from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.taylor import LatticeState, TaylorLaw, lattice_vectors
 from parmlip.potentials.taylor_predicted import PredictedState
 from parmlip.potentials.taylor_state import CellState
+from parmlip.potentials.tight_binding_contour import ContourTightBinding
 
 Crystal = tuple[Lattice, float]
 RealArray = NDArray[np.float64]
@@ -84,11 +85,12 @@ def coupling(study: Study, of: Crystal, domain: ClampedDomain | None = None) -> 
     needed, why = _needed(study)
     if given.radius is None:  # a sweep may give it
         raise ConfigError("[qmmm] missing key 'radius': R_QM in angstrom, for the stage qmmm")
-    width = needed + _MARGIN + slip if isinstance(given.buffer, str) else given.buffer
+    width = max(needed, _exact(study)) + _MARGIN + slip if isinstance(given.buffer, str) else given.buffer
     regions = build_regions(
         domain.supercell, cores_nc, given.radius, width, domain.free_a, in_plane=domain.kind == "disc"
     )
-    check_sizes(regions, domain.radius, needed=needed, why=why)
+    far_field = domain.rim if study.reference.is_total else 0.0  # clusters may hold sites that stand still
+    check_sizes(regions, domain.radius, needed=needed, why=why, far_field=far_field)
     _check_rim(study, domain)
     return Coupling(domain, regions, slip)
 
@@ -148,6 +150,18 @@ def check_everywhere(study: Study, of: Crystal) -> None:
     """Raise `ConfigError` if the regions cannot be, at any point of the sweep. Local."""
     for one in [point.study for point in study.points()] or [study]:
         coupling(one, of)
+
+
+def _exact(study: Study) -> float:
+    """Width of the buffer beyond which QM forces do not change, angstrom; 0 if there is none, or `_needed` says it.
+
+    Of tight binding by clusters: the force on a site is of the clusters of all sites that it interacts with, whose
+    levels are of their neighbours.
+    """
+    law = construct.total_law(study) if study.reference.is_total else None
+    if isinstance(law, ContourTightBinding) and law.cluster_radius is not None:
+        return law.cluster_radius + 2.0 * law.law.cutoff
+    return 0.0
 
 
 def _needed(study: Study) -> tuple[float, str]:

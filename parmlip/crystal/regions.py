@@ -120,7 +120,7 @@ def build_regions(
     return Regions(label_a, near_a, distance_a, radius_a, buffer)
 
 
-def check_sizes(regions: Regions, mm_radius: float, *, needed: float, why: str) -> None:
+def check_sizes(regions: Regions, mm_radius: float, *, needed: float, why: str, far_field: float = 0.0) -> None:
     """Raise `ConfigError` unless the QM region and its buffer are large enough and lie within the free region.
 
     Parameters
@@ -129,6 +129,8 @@ def check_sizes(regions: Regions, mm_radius: float, *, needed: float, why: str) 
         R_MM of the free region, angstrom.
     needed : float
         Least width of the buffer, angstrom; `why` says so in words.
+    far_field : float
+        Part of the far field into which buffers may reach, angstrom: none if the MM law has a say in the QM energy.
     """
     radius = float(regions.radius_a.max())
     if regions.buffer < needed * (1.0 - 1e-12):
@@ -137,11 +139,12 @@ def check_sizes(regions: Regions, mm_radius: float, *, needed: float, why: str) 
             'surface of its cluster; write buffer = "auto"'
         )
     # The farthest site that moves is R_MM from the centre of the domain, cores may lie off it.
-    outside = regions.near_a & ~regions.free_a
-    if outside.any() or radius + regions.buffer > mm_radius:
+    within = regions.distance_a <= regions.radius_a + max(regions.buffer - far_field, 0.0)
+    if (within & ~regions.free_a).any() or radius + max(regions.buffer - far_field, 0.0) > mm_radius:
+        rim = f", its rim of {far_field:g} A included" if far_field else ""
         raise ConfigError(
             f"[qmmm] radius = {radius:g}: with the buffer of {regions.buffer:g} A it must end within the free "
-            f"region, [simulation] radius = {mm_radius:g} A about its centre; make radius or buffer "
+            f"region, [simulation] radius = {mm_radius:g} A about its centre{rim}; make radius or buffer "
             "smaller, or the domain larger"
         )
 
