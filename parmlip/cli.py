@@ -1,23 +1,24 @@
-"""The command line: argv -> verb -> exit code. The one COMM_WORLD, the one Abort, the only prints."""
+"""The command line: argv -> verb -> exit code. The one Abort; only modules of this layer print or name COMM_WORLD."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from mpi4py import MPI
 
 import parmlip
+from parmlip.cli_files import export, info, report, template
+from parmlip.cli_parser import Parser, tell
 from parmlip.config import Study, load, loads
 from parmlip.config_schema import suggestion, toml_document, toml_value
-from parmlip.errors import ConfigError, DataError, Interrupted, ParmlipError, RemoteError
+from parmlip.errors import ConfigError, Interrupted, ParmlipError, RemoteError
 from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.signals import Outcome, agree, received, stop_on_signals
@@ -25,7 +26,6 @@ from parmlip.parallel.signals import Outcome, agree, received, stop_on_signals
 # Imports that bring numpy, HDF5, numba or PETSc stand inside the verbs: help and errors in the input come at once, and
 # the number of threads can still be set.
 
-TEMPLATES: Final = Path(__file__).parent / "templates"
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 USAGE: Final = """\
@@ -54,17 +54,6 @@ options:
 exit codes: 0 done, 1 failure, 2 wrong input, 3 geometry, 4 data or files, 5 no convergence, 6 another rank failed,
 128 + n stopped by signal n
 """
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors are `ConfigError`; help is told by rank 0 alone."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"{message} (parmlip --help tells the usage)")
-
-    def print_help(self, file: Any = None) -> None:
-        if MPI.COMM_WORLD.rank == 0:
-            super().print_help(file)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -132,10 +121,10 @@ def _unexpected(error: BaseException, world: MPI.Comm) -> None:
 
 def _dispatch(arguments: list[str], comm: MPI.Comm) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
-        _tell(comm, USAGE.rstrip())
+        tell(comm, USAGE.rstrip())
         return 0 if arguments else 2
     if arguments[0] == "--version":
-        _tell(comm, f"parmlip {parmlip.__version__}")
+        tell(comm, f"parmlip {parmlip.__version__}")
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb in VERBS:
@@ -145,15 +134,7 @@ def _dispatch(arguments: list[str], comm: MPI.Comm) -> int:
     raise ConfigError(f"'{verb}' is neither an input file (.toml) nor a verb{suggestion(verb, VERBS)}")
 
 
-def _tell(comm: MPI.Comm, *lines: str) -> None:
-    if comm.rank == 0:
-        try:
-            print(*lines, sep="\n", flush=True)
-        except BrokenPipeError:  # `parmlip info run.h5 | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _add_input(parser: _Parser) -> None:
+def _add_input(parser: Parser) -> None:
     parser.add_argument("input", metavar="INPUT.toml")
     parser.add_argument("--set", dest="overrides", metavar="TABLE.KEY=VALUE", action="append", default=[])
 
@@ -166,7 +147,7 @@ def _load(options: argparse.Namespace, comm: MPI.Comm, read: Callable[[str, list
 
 
 def _run(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(prog="parmlip", description="Run the stages of an input file.")
+    parser = Parser(prog="parmlip", description="Run the stages of an input file.")
     _add_input(parser)
     parser.add_argument("--check", action="store_true", help="check, estimate memory and work, and stop")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing result file")
@@ -177,14 +158,14 @@ def _run(arguments: list[str], comm: MPI.Comm) -> int:
 
     if options.check:
         for line in pipeline.check(study, comm):
-            _tell(comm, line)
+            tell(comm, line)
         return 0
     pipeline.run(study, comm, overwrite=options.overwrite, resume=options.resume)
     return 0
 
 
 def _advise(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="parmlip advise",
         description="Train the surrogate, measure its matching conditions and relax the simulation cell with it alone; "
         "from these tell the bounds of its errors term by term against those that [advise] wants, and write "
@@ -221,7 +202,7 @@ def _structures(options: argparse.Namespace, outputs: Sequence[Path | None]) -> 
 
 
 def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="parmlip evaluate",
         description="Energies, forces and virials of given structures, by the laws of an input file, or by the fitted "
         "law of a result file (RUN.h5) or a potential file (NAME.yace) in its place.",
@@ -248,12 +229,12 @@ def _evaluate(arguments: list[str], comm: MPI.Comm) -> int:
 
     evaluated = evaluate(study, structures, which, results, comm, options.hessian)
     on_root(comm, "writing structures", write_structures, options.output, evaluated)
-    _tell(comm, f"{len(evaluated)} structures written to {options.output}")
+    tell(comm, f"{len(evaluated)} structures written to {options.output}")
     return 0
 
 
 def _reference(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="parmlip reference",
         description="Label a data set with the law of [reference]: energy, forces and virial. Results of laws of whole "
         "structures (ASE calculators, tight binding) are kept in the cache as soon as they are there: the same command "
@@ -283,7 +264,7 @@ def _reference(arguments: list[str], comm: MPI.Comm) -> int:
     lines += table_by_type(found)
     written = [with_prefix(atoms, options.prefix) for atoms in found] if options.prefix else found
     on_root(comm, "writing structures", write_structures, options.output, written)
-    _tell(comm, *lines, f"{len(found)} structures written to {options.output}")
+    tell(comm, *lines, f"{len(found)} structures written to {options.output}")
     return 0
 
 
@@ -300,39 +281,8 @@ def _study_of_law(path: str, overrides: list[str]) -> Study:
     return load(path, overrides)
 
 
-def _export(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(
-        prog="parmlip export",
-        description="The fitted potential as a file for LAMMPS' pair style pace. Beside it goes a certificate "
-        "(NAME.yace.json): range of validity, and how far an independent reader of the file is from the law.",
-    )
-    parser.add_argument("results", type=Path, metavar="RUN.h5")
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="NAME.yace", help="file to be written")
-    parser.add_argument("--point", type=int, metavar="I", help="point of the sweep whose surrogate is taken")
-    parser.add_argument("--overwrite", action="store_true", help="replace existing files")
-    options = parser.parse_args(arguments)
-
-    def work() -> list[str]:
-        from parmlip.io.fitted import fitted_law
-        from parmlip.io.pace import certificate_path, check_target, write_yace
-
-        check_target(options.output, options.overwrite)
-        c = write_yace(options.output, fitted_law(options.results, options.point))
-        return [
-            f"{options.output} written: {', '.join(c['species'])}, {c['n_basis']} functions, valid from "
-            f"{c['valid_from']:.4g} to {c['cutoff']:.4g} A",
-            f"read back in {c['test_environments']} environments: site energies up to {c['max_energy']:.3g} eV to "
-            f"{c['max_energy_deviation']:.1e}, forces up to {c['max_force']:.3g} eV/A to "
-            f"{c['max_force_deviation']:.1e}; see {certificate_path(options.output)}",
-            "LAMMPS: " + "; ".join(c["lammps"]),
-        ]
-
-    _tell(comm, *on_root(comm, "exporting", work))
-    return 0
-
-
 def _fit(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(
+    parser = Parser(
         prog="parmlip fit",
         description="Fit again with other keys of [fit], from the factors in a result file; no rows are made. Only the "
         "stage train is done; add --set run.stages=... for those that follow.",
@@ -358,96 +308,16 @@ def _fit(arguments: list[str], comm: MPI.Comm) -> int:
     return 0
 
 
-def _report(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(prog="parmlip report", description="Figures and a table from a result file.")
-    parser.add_argument("results", type=Path, metavar="RUN.h5")
-    parser.add_argument("--json", action="store_true", help="numbers and short lists as one JSON object, no figures")
-    parser.add_argument("-o", "--output", type=Path, metavar="DIRECTORY", help="where the figures go")
-    options = parser.parse_args(arguments)
-
-    def work() -> list[str]:
-        if options.json:
-            from parmlip.report.numbers import numbers
-
-            return [json.dumps(numbers(options.results), indent=1, allow_nan=False)]
-        from parmlip.report import draw, table
-
-        directory = options.output or options.results.parent
-        if not directory.is_dir():
-            raise ConfigError(f"-o {directory}: there is no such directory")
-        lines = table(options.results)
-        return [*lines, *(f"figure {path}" for path in draw(options.results, directory))]
-
-    _tell(comm, *on_root(comm, "reporting", work))
-    return 0
-
-
-def _info(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(prog="parmlip info", description="What a result file holds.")
-    parser.add_argument("results", type=Path, metavar="RUN.h5")
-    options = parser.parse_args(arguments)
-
-    def work() -> list[str]:
-        from parmlip.io.hdf5 import ResultFile
-
-        file = ResultFile(options.results)
-        meta = file.meta()
-        lines = [f"{key:<8} {meta[key]}" for key in ("version", "commit", "ranks", "start", "end")]
-        told: set[str] = set()
-        for name, point, seconds in file.stages():
-            where = name if point is None else f"point {point}: {name}"
-            names = "" if name in told else f": {', '.join(file.names(name, point))}"  # the same at every point
-            lines.append(f"{where}: complete, {seconds:.2f} s{names}")
-            told.add(name)
-        points = [f"point {i}: " + ", ".join(f"{k} = {v}" for k, v in p.items()) for i, p in enumerate(file.points())]
-        return [*lines, *points, "", str(meta["config"]).rstrip()]
-
-    _tell(comm, *on_root(comm, "reading the result file", work))
-    return 0
-
-
-def _template(arguments: list[str], comm: MPI.Comm) -> int:
-    parser = _Parser(prog="parmlip template", description="A commented input file to start from.")
-    parser.add_argument("name", nargs="?", help="without a name: which there are")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="by default NAME.toml")
-    options = parser.parse_args(arguments)
-
-    def work() -> list[str]:
-        texts = {path.stem: path.read_text() for path in sorted(TEMPLATES.glob("*.toml"))}
-        if options.name is None:
-            lines = [f"{name:<12} {text.splitlines()[0].removeprefix('# ')}" for name, text in texts.items()]
-            return [*lines, "keys         prints every table and key, its default and what is right"]
-        if options.name == "keys":
-            from parmlip.input_keys import key_reference
-
-            return key_reference()
-        if options.name not in texts:
-            raise ConfigError(f"unknown template '{options.name}'{suggestion(options.name, texts)}")
-        path = options.output or Path(f"{options.name}.toml")
-        try:
-            with open(path, "x") as file:
-                file.write(texts[options.name])
-        except FileExistsError:
-            raise ConfigError(f"{path} exists; choose another name with -o") from None
-        except OSError as error:
-            raise DataError(f"cannot write {path}: {error.strerror}") from None
-        verb, behind = ("", "") if "[simulation]" in texts[options.name] else ("evaluate ", " STRUCTURES -o OUT.xyz")
-        return [f"{path} written; run it with: parmlip {verb}{path}{behind}"]
-
-    _tell(comm, *on_root(comm, "writing the template", work))
-    return 0
-
-
 def _doctor(arguments: list[str], comm: MPI.Comm) -> int:
-    _Parser(prog="parmlip doctor", description="Check MPI, PETSc, threads and versions.").parse_args(arguments)
+    Parser(prog="parmlip doctor", description="Check MPI, PETSc, threads and versions.").parse_args(arguments)
     from parmlip import doctor
 
     code, lines = doctor.run(comm)
-    _tell(comm, *lines)
+    tell(comm, *lines)
     return int(code)
 
 
 VERBS: Final[dict[str, Callable[[list[str], MPI.Comm], int]]] = {
-    "advise": _advise, "evaluate": _evaluate, "reference": _reference, "export": _export, "fit": _fit,
-    "report": _report, "info": _info, "template": _template, "doctor": _doctor,
+    "advise": _advise, "evaluate": _evaluate, "reference": _reference, "export": export, "fit": _fit,
+    "report": report, "info": info, "template": template, "doctor": _doctor,
 }  # fmt: skip

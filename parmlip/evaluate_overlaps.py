@@ -45,8 +45,9 @@ def _worst_pair(atoms: Any) -> str | None:
         return None
     radius_a = TOO_CLOSE * covalent_radii[atoms.numbers]
     cell_cc, positions_ac = atoms.cell.complete().array, np.array(atoms.positions, dtype=float)
+    x, y, z = (bool(p) for p in atoms.pbc)
     try:
-        pairs = find_pairs(cell_cc, tuple(bool(p) for p in atoms.pbc), positions_ac, 2.0 * float(radius_a.max()))
+        pairs = find_pairs(cell_cc, (x, y, z), positions_ac, 2.0 * float(radius_a.max()))
     except GeometryError:
         return None  # the evaluation will tell what is wrong
     r_pc = pair_vectors(pairs, cell_cc, positions_ac)

@@ -14,7 +14,7 @@ import ase.io
 import pytest
 from ase.build import bulk
 
-from parmlip.cli import TEMPLATES
+from parmlip.cli_files import TEMPLATES
 from parmlip.config import load
 from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.pipeline import check_chain

@@ -9,7 +9,7 @@ from ase.build import bulk
 from mpi4py import MPI
 
 from parmlip import pipeline_header
-from parmlip.cli import TEMPLATES
+from parmlip.cli_files import TEMPLATES
 from parmlip.config import load, loads
 from parmlip.construct_warnings import charge_warning
 from parmlip.evaluate import evaluate
