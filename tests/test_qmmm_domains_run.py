@@ -1,0 +1,165 @@
+"""QM/MM through the command line about an edge dislocation, in a ball, and with a fitted MM law in the patch test."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from parmlip.io.hdf5 import ResultFile
+from tests.program import parmlip, results
+
+EDGE = """
+[run]
+stages = ["build", "reference", "train", "relax", "qmmm"]
+
+[crystal]
+lattice = "bcc"
+species = ["W"]
+
+[reference]
+parameters = "W-Zhou"
+taper = [3.8, 5.0]
+
+[simulation]
+domain = "disc"
+radius = 33.0
+dislocations = { kind = "single", line = [0, 0, 1], plane = [0, 1, 0], burgers = [1, 0, 0] }
+
+[surrogate]
+kind = "taylor"
+states = "lattice"
+
+[relax]
+laws = ["reference"]
+force_tolerance = 1e-9
+
+[qmmm]
+radius = 16.0
+"""
+BALL = """
+[run]
+stages = ["build", "reference", "train", "relax", "qmmm"]
+
+[crystal]
+lattice = "bcc"
+species = ["W"]
+
+[reference]
+parameters = "W-Zhou"
+taper = [3.2, 4.2]
+
+[simulation]
+domain = "ball"
+radius = 12.5
+defects = [{ kind = "vacancy", at = [0, 0, 0] }]
+
+[surrogate]
+kind = "taylor"
+states = "lattice"
+
+[relax]
+laws = ["reference"]
+force_tolerance = 1e-9
+
+[qmmm]
+kind = "energy"
+radius = 5.0
+"""
+PATCH = """
+[run]
+stages = ["build", "reference", "train", "relax", "qmmm"]
+
+[crystal]
+lattice = "triangular"
+species = ["W"]
+
+[reference]
+parameters = "W-EAM4"
+
+[simulation]
+domain = "disc"
+radius = 32.0
+defects = [{ kind = "vacancy", at = [0, 0] }]
+
+[[training]]
+cell = [3, 3]
+samples = 1
+test_samples = 1
+relax = false
+rattle = 0.05
+
+[surrogate]
+cutoff = 5.5
+total_degree = 5
+
+[fit]
+weights = "energy_mixing_K2"
+solver = "rrqr"
+tolerance = 1e-5
+homogeneous = 0
+
+[relax]
+laws = ["reference"]
+force_tolerance = 1e-9
+
+[qmmm]
+kind = "energy"
+radius = 12.0
+patch_test = true
+"""
+
+
+def done(directory, text, *settings):
+    (directory / "run.toml").write_text(text)
+    words = [word for setting in settings for word in ("--set", setting)]
+    end = parmlip(directory, "run.toml", "--overwrite", *words)
+    assert end.returncode == 0, end.stdout + end.stderr
+    return results(directory / "run.h5")
+
+
+def test_about_an_edge_the_same_law_in_both_regions_is_that_law(tmp_path):
+    same = done(tmp_path, EDGE, "qmmm.mm=reference")
+    assert same["qmmm.geometry_error"] < 1e-6  # both end where forces are 1e-9 eV/A
+    assert same["qmmm.same_basin"] is True
+
+
+@pytest.mark.parametrize("kind", ["energy", "force"])
+def test_about_an_edge_an_mm_law_of_higher_order_errs_less(kind, tmp_path):
+    second, third = (done(tmp_path, EDGE, f"qmmm.kind={kind}", f"surrogate.order={order}") for order in (2, 3))
+    assert second["qmmm.same_basin"] is True
+    assert 0.0 < third["qmmm.geometry_error"] < second["qmmm.geometry_error"]
+    assert 0.0 < third["qmmm.energy_excess"] < second["qmmm.energy_excess"]
+
+
+def test_in_a_ball_the_regions_are_balls_and_a_larger_one_errs_less(tmp_path):
+    small = done(tmp_path, BALL)
+    with h5py.File(tmp_path / "run.h5") as file:
+        distance_a = np.linalg.norm(file["build/positions"][()] - file["build/centre"][()], axis=1)
+        region_a = file["qmmm/region"][()]
+    np.testing.assert_array_equal(region_a == 0, distance_a <= 5.0)
+    np.testing.assert_array_equal(region_a == 3, distance_a >= 12.5)
+    assert small["qmmm.n_qm"] == 26  # shells of 8, 6, 12
+    large = done(tmp_path, BALL, "qmmm.radius=7.5")
+    assert large["qmmm.residual_force"] <= 1e-9
+    assert large["qmmm.geometry_error"] < (5.0 / 7.5) ** 3 * small["qmmm.geometry_error"]  # theory: R^-4.5
+
+
+def test_a_fitted_mm_law_drifts_in_the_patch_test_unless_it_is_corrected(tmp_path):
+    found = done(tmp_path, PATCH)
+    assert found["qmmm.ghost_force"] > 1e-3
+    assert found["qmmm.ghost_force_corrected"] < 1e-11
+    assert found["qmmm.patch.drift"] > 1e-3
+    assert found["qmmm.patch.drift_corrected"] < 1e-9
+    file = ResultFile(tmp_path / "run.h5")
+    forces = {
+        name: file.read("qmmm", f"patch/unrelaxed_{name}") for name in ("reference", "energy", "energy_corrected")
+    }
+    region_a = file.read("qmmm", "region")
+    distance_a = file.read("qmmm", "distance")
+    at_interface_a = (np.abs(distance_a - 12.0) < 5.0) & (region_a < 3)
+    worst = {name: np.abs(f_ad[at_interface_a]).max() for name, f_ad in forces.items()}
+    assert worst["energy"] > 5.0 * worst["reference"]
+    assert worst["energy_corrected"] == pytest.approx(worst["reference"], rel=0.2)
+    uncorrected = done(tmp_path, PATCH, "qmmm.correction=false", "qmmm.patch_test=false")
+    assert found["qmmm.geometry_error"] < 0.05 * uncorrected["qmmm.geometry_error"]
