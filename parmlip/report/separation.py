@@ -72,9 +72,10 @@ def separation_lines(series: list[Separation]) -> list[str]:
     for one in series:
         before = f"{one.label}: " if one.label else ""
         a, b, fit = one.line(2)
+        plain = Separation(one.label, one.apart, one.energy, one.geometry).line(1)[2]
         lines.append(
             f"{before}(geometry error)^2 = {a:.3e} + {b:.3e} ln(L_D / A), R^2 = {fit:.4f} "
-            f"over {len(one.apart)} points; "
+            f"over {len(one.apart)} points (the error itself as log: R^2 = {plain:.4f}); "
             "theory: L_D enters as log^1/2(L_D) where elastic constants have errors, else not"
         )
         a, b, fit = one.line(1)
