@@ -23,6 +23,8 @@ from parmlip.report.entropy_figure import learning_panels, parity_panels, read_e
 from parmlip.report.formation_figure import formation_panels, n_panels, read_formations
 from parmlip.report.labels import place_labels, plain_ticks
 from parmlip.report.locality_figure import locality_panels, read_locality
+from parmlip.report.qmmm_figure import coupled_panel
+from parmlip.report.qmmm_table import read_coupled
 from parmlip.report.rates_figure import rates_panels, read_rates
 from parmlip.report.separation import read_separations, separation_panels
 from parmlip.report.sweep import THEORY, Sweep, key_at, read_sweep
@@ -61,6 +63,7 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     `<stem>_bounds`: where matching conditions were measured, the geometry error against the theorem's bound.
     `<stem>_entropy`: of surrogates of the entropy, predictions against labels, or learning curves of a sweep.
     `<stem>_formation_entropy`: site entropies and free energies, or formation entropies against the size of the cell.
+    `<stem>_qmmm`: of a sweep over R_QM, errors against it with fitted slopes and the theory's, a panel for each mixing.
     `<stem>_locality`, `<stem>_rates`: of these stages. `<stem>_attempt`: errors of attempt frequencies by surrogates of
     the entropy against the number of rattled saddles in their training set.
     `<stem>_summary`: forces on the test set and the displacement fields (of a sweep the point with the least force
@@ -118,6 +121,13 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
             figure, (left, right) = _panels(2, 5.6, 5.0)
             (learning_panels(left, right, fits) if len(fits) > 1 else parity_panels(left, right, fits[0]))
             written += _save(figure, directory, f"{Path(path).stem}_entropy", formats)
+        coupled = read_coupled(path)
+        if coupled:
+            kinds = list(dict.fromkeys(one.kind for one in coupled))
+            figure, panels = _panels(len(kinds), 6.4, 5.4 + 0.24 * len(coupled))
+            for axes, kind in zip(panels, kinds, strict=True):
+                coupled_panel(axes, [one for one in coupled if one.kind == kind])
+            written += _save(figure, directory, f"{Path(path).stem}_qmmm", formats)
         decays = read_locality(path)
         if decays:
             figure, panels = _panels(1 + any(one.truncation is not None for one in decays), 6.2, 5.4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parmlip.analysis.errors import Slope
+from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS
 from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.report.columns import in_words
-from parmlip.report.sweep import slope_of
+from parmlip.report.sweep import key_at, slope_of
 
 RealArray = NDArray[np.float64]
 
@@ -22,6 +23,7 @@ QUANTITIES: Final[Mapping[str, str]] = {
     "geometry_error": "geometry error", "energy_error": "energy error", "energy_excess": "energy excess",
 }  # fmt: skip
 _POINTS: Final = 3  # fewer make no line
+_DISTURBED: Final = ("force_constant_error", "third_order_error", "elastic_error", "short_wave_error")
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,23 @@ class Coupled:
     radius: RealArray  # (n,) angstrom
     errors: dict[str, RealArray]  # (n,) by `QUANTITIES`, NaN where it is missing
     same_basin: NDArray[np.bool_]  # (n,)
-    rate: float | None  # of the geometry error, -3 for R^-3, where the theory says it without a fit
+    rate: float | None  # of the geometry error, -3 for R^-3, by the theory (of a fit: until its error shows)
+    lattice_constant: float = 1.0  # angstrom
+    conditions: Mapping[str, float] = field(default_factory=dict)  # relative errors of what a fit was to match
+
+    def window(self, quantity: str) -> tuple[float, float]:
+        """Least and largest R_QM of the points that a slope is fitted to, angstrom."""
+        radius = self.radius[self._use(quantity)]
+        return float(radius.min()), float(radius.max())
+
+    def _use(self, quantity: str) -> NDArray[np.bool_]:
+        error = self.errors[quantity]
+        return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0))
 
     def slope(self, quantity: str) -> Slope | None:
         """Fitted slope of log(error) against log(R_QM); None where it would say nothing."""
-        error = self.errors[quantity]
-        use = self.same_basin & np.isfinite(error) & (error > 0.0)
-        return slope_of(self.radius[use], error[use])
+        use = self._use(quantity)
+        return slope_of(self.radius[use], self.errors[quantity][use])
 
 
 def read_coupled(path: Path) -> list[Coupled]:
@@ -52,10 +64,17 @@ def read_coupled(path: Path) -> list[Coupled]:
         if f"{name}geometry_error" not in values:
             continue
         inputs = tomllib.loads(str(file.meta()["config"])) if inputs is None else inputs
-        label = ", ".join(f"{key} = {in_words(value)}" for key, value in point.items() if key != "qmmm.radius")
+        here = {**_flat(inputs), **point}
+        label = _name(point, here)
         row: dict[str, Any] = {q: float(values.get(f"{name}{q}", np.nan)) for q in QUANTITIES}
         row |= {"radius": float(values[f"{name}radius_angstrom"]), "same": bool(values[f"{name}same_basin"])}
-        row["rate"] = _rate({**_flat(inputs), **point}, str(values[f"{name}kind"]))
+        row["rate"] = _rate(here, str(values[f"{name}kind"]))
+        row["a"] = row["radius"] / float(values[f"{name}radius_lattice"])
+        row["eps"] = {
+            name: float(values[key])
+            for name in OBSERVATION_NAMES
+            if (key := key_at(values, i, f"train.matching.{name}.relative")) in values and name != "site_energy_0"
+        }
         found.setdefault((label, str(values[f"{name}kind"])), []).append(row)
     series = []
     for (label, kind), rows in found.items():
@@ -64,7 +83,16 @@ def read_coupled(path: Path) -> list[Coupled]:
         if len(np.unique(radius)) >= _POINTS:
             errors = {q: np.array([row[q] for row in rows]) for q in QUANTITIES}
             series.append(
-                Coupled(label, kind, radius, errors, np.array([row["same"] for row in rows]), rows[0]["rate"])
+                Coupled(
+                    label,
+                    kind,
+                    radius,
+                    errors,
+                    np.array([row["same"] for row in rows]),
+                    rows[0]["rate"],
+                    rows[0]["a"],
+                    rows[0]["eps"],
+                )  # fmt: skip
             )
     return series
 
@@ -82,28 +110,66 @@ def coupled_lines(path: Path) -> list[str]:
             theory = ""
             if one.rate is not None and quantity == "geometry_error":
                 theory = f"; theory R_QM^{one.rate:g}"
+                if one.conditions:
+                    told = ", ".join(f"{name} {error:.1e}" for name, error in one.conditions.items())
+                    theory += f" until the errors of the fit show ({told})"
+            first, last = (r / one.lattice_constant for r in one.window(quantity))
             lines.append(
-                f"{before}{one.kind} mixing, {words} ~ R_QM^{slope.slope:.2f} over {slope.n} points, "
-                f"95 % interval {low:.2f} to {high:.2f}{theory}"
+                f"{before}{one.kind} mixing, {words} ~ R_QM^{slope.slope:.2f} over {slope.n} points of {first:.1f} to "
+                f"{last:.1f} a, 95 % interval {low:.2f} to {high:.2f}{theory}"
             )
     return lines
+
+
+def _name(point: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """What tells a series from the others: the MM law in words where that is swept, then other swept keys."""
+    words, told = [], {"qmmm.radius"}
+    if {"surrogate.kind", "fit.weights"} & set(point):
+        told |= {"surrogate.kind", "surrogate.states", "surrogate.order", "fit.weights", "surrogate.total_degree",
+                 "surrogate.correlation_order", "surrogate.cutoff"}  # fmt: skip
+        if here.get("surrogate.kind") == "taylor":
+            words.append(f"expansion, order {here['surrogate.order']}")
+        else:
+            weights = here.get("fit.weights")
+            words.append(f"ACE, {weights}" if isinstance(weights, str) else "ACE")
+    return ", ".join(words + [f"{key} = {in_words(value)}" for key, value in point.items() if key not in told])
 
 
 def _rate(values: Mapping[str, Any], kind: str) -> float | None:
     """Table 3.1 of Chen, Ortner, Wang (2021) for an MM law that meets all matching conditions up to its order.
 
-    An expansion of the site energies to order K has K_E = K and K_F = K - 1.
+    An expansion of the site energies to order K has K_E = K and K_F = K - 1; a fit what its weights name.
     """
-    if values.get("surrogate.kind") != "taylor" or values.get("qmmm.mm") != "surrogate":
+    if values.get("qmmm.mm") != "surrogate":
         return None
-    if any(values.get(f"surrogate.{name}") for name in ("force_constant_error", "third_order_error")):
+    found = _matched(values, kind)
+    if found is None:
         return None
-    order = int(values["surrogate.order"])
-    matched = order if kind == "energy" else order - 1
+    matched, virial = found
     if "simulation.dislocations" in values:
-        return -float(matched - 1 if kind == "energy" else matched)
-    d = 3 if values.get("simulation.domain") == "ball" else 2
-    return -0.5 * d * (2 * matched - 1 if kind == "energy" else 2 * matched + 1)
+        rate = float(matched - 1 if kind == "energy" else matched)
+    else:
+        d = 3 if values.get("simulation.domain") == "ball" else 2
+        rate = 0.5 * d * (2 * matched - 1 if kind == "energy" else 2 * matched + 1)
+    return -rate - float(virial)
+
+
+def _matched(values: Mapping[str, Any], kind: str) -> tuple[int, bool] | None:
+    """K_E or K_F, and whether the virial of one order more is matched too; None where the theory says nothing."""
+    if values.get("surrogate.kind") == "taylor":
+        if any(values.get(f"surrogate.{name}") for name in _DISTURBED):
+            return None
+        order = int(values["surrogate.order"])
+        return (order if kind == "energy" else order - 1), False
+    weights = values.get("fit.weights")
+    given = WEIGHT_PRESETS.get(weights, {}) if isinstance(weights, str) else weights or {}
+    what, least = ("site_energy", 2) if kind == "energy" else ("force_derivative", 1)
+    order = 0
+    while given.get(f"{what}_{order + 1}", 0.0) > 0.0:
+        order += 1
+    if order < least:
+        return None
+    return order, given.get(f"cauchy_born_{order + (1 if kind == 'energy' else 2)}", 0.0) > 0.0
 
 
 def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:

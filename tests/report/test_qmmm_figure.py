@@ -1,0 +1,110 @@
+"""The figure of QM/MM errors against R_QM, and the names and rates of its series."""
+
+import numpy as np
+import pytest
+
+from parmlip.io.hdf5 import Field, ResultFile
+from parmlip.report.figures import draw
+from parmlip.report.qmmm_table import coupled_lines, read_coupled
+
+RADII = (10.0, 14.0, 20.0, 28.0)
+LATTICE_CONSTANT = 3.2
+CONFIG = """
+[simulation]
+domain = "{domain}"
+{defect}
+[surrogate]
+kind = "ace"
+order = 2
+[fit]
+weights = {{ energy = 100.0 }}
+[qmmm]
+kind = "{kind}"
+mm = "surrogate"
+"""
+SERIES = ("taylor", 2, "force_mixing_K1"), ("taylor", 3, "force_mixing_K1"), ("ace", 2, "force_mixing_K1_virial")
+
+
+def written(path, series=SERIES, kind="force", domain="disc", defect="defects = []", error=lambda r, s: r**-3.0):
+    """A result file with what the stage qmmm would give."""
+    file = ResultFile(path)
+    file.create({"config": CONFIG.format(kind=kind, domain=domain, defect=defect), "input": "", "published": ""})
+    point = 0
+    for number, (law, order, weights) in enumerate(series):
+        for radius in RADII:
+            swept = {"surrogate.kind": law, "surrogate.order": order, "fit.weights": weights, "qmmm.radius": radius}
+            if law == "ace":
+                matching = {"force_derivative_1": {"relative": 2e-3}}
+                file.write_stage("train", {"matching": Field(matching)}, point=point, swept=swept)
+            fields = {"geometry_error": error(radius, number), "same_basin": True, "kind": kind,
+                      "radius_angstrom": radius, "radius_lattice": radius / LATTICE_CONSTANT}  # fmt: skip
+            file.write_stage("qmmm", {k: Field(v) for k, v in fields.items()}, point=point, swept=swept)
+            point += 1
+    return path
+
+
+def test_series_are_named_by_their_law_and_have_the_rates_of_table_3_1(tmp_path):
+    found = read_coupled(written(tmp_path / "run.h5"))
+    assert [(one.label, one.rate) for one in found] == [
+        ("expansion, order 2", -3.0), ("expansion, order 3", -5.0), ("ACE, force_mixing_K1_virial", -4.0),
+    ]  # fmt: skip
+    for one in found:
+        assert one.slope("geometry_error").slope == pytest.approx(-3.0)
+        assert one.window("geometry_error") == (10.0, 28.0)
+    assert found[2].conditions == {"force_derivative_1": 2e-3}
+    assert found[0].conditions == {}
+
+
+@pytest.mark.parametrize(
+    ("weights", "kind", "domain", "vacancy", "dislocation"),
+    [
+        ("energy_mixing_K2", "energy", "disc", -3.0, -1.0),
+        ("energy_mixing_K2_virial", "energy", "disc", -4.0, -2.0),
+        ("energy_mixing_K3", "energy", "disc", -5.0, -2.0),
+        ("force_mixing_K1", "force", "disc", -3.0, -1.0),
+        ("force_mixing_K2", "force", "disc", -5.0, -2.0),
+        ("force_mixing_K2_virial", "force", "disc", -6.0, -3.0),
+        ("energy_mixing_K2_virial", "energy", "ball", -5.5, None),
+        ("force_mixing_K2", "force", "ball", -7.5, None),
+        ("balanced", "force", "disc", None, None),
+        ("energy_mixing_K2", "force", "disc", None, None),
+    ],
+)
+def test_fits_have_the_rates_of_what_their_weights_match(tmp_path, weights, kind, domain, vacancy, dislocation):
+    series = (("ace", 2, weights),)
+    (one,) = read_coupled(written(tmp_path / "vacancy.h5", series, kind, domain))
+    assert one.rate == vacancy
+    if domain == "disc":
+        edge = 'dislocations = { kind = "single" }'
+        (one,) = read_coupled(written(tmp_path / "edge.h5", series, kind, domain, edge))
+        assert one.rate == dislocation
+
+
+def test_the_report_tells_slope_window_and_the_errors_of_the_fit(tmp_path):
+    lines = coupled_lines(written(tmp_path / "run.h5"))
+    expected = "over 4 points of 3.1 to 8.8 a, 95 % interval -3.00 to -3.00; theory R_QM^-4 until the errors of the fit"
+    assert any(expected in line and "force_derivative_1 2.0e-03" in line for line in lines)
+    assert any(line.startswith("expansion, order 3: force mixing") and "theory R_QM^-5" in line for line in lines)
+    assert not any("until" in line for line in lines if line.startswith("expansion"))
+
+
+def test_the_figure_has_a_panel_with_every_series_and_line(tmp_path):
+    from matplotlib.figure import Figure
+
+    from parmlip.report.qmmm_figure import coupled_panel
+
+    rng = np.random.default_rng(0)
+    path = written(tmp_path / "run.h5", error=lambda r, s: r ** -(3.0 + s) * np.exp(0.05 * rng.standard_normal()))
+    axes = Figure().subplots()
+    coupled_panel(axes, read_coupled(path))
+    texts = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert [text.split(":")[0] for text in texts[:3]] == [
+        "expansion, order 2", "expansion, order 3", "ACE, force_mixing_K1_virial",
+    ]  # fmt: skip
+    assert all("slope -" in text for text in texts[:3])
+    assert [text for text in texts if text.startswith("theory")] == [
+        f"theory: $R_{{QM}}^{{{rate}}}$" for rate in (-3, -4, -5)
+    ]
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    (written_figure,) = [p for p in draw(path, tmp_path) if p.name == "run_qmmm.png"]
+    assert written_figure.stat().st_size > 10_000
