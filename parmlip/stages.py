@@ -281,8 +281,9 @@ def relax_reference(study: Study, results: Results, comm: MPI.Comm) -> Fields:
 def relax_surrogate(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The surrogate's equilibrium, sought from the reference's where that is known: the same basin is wanted."""
     law = _surrogate(study, results)
+    scan: Fields = {}
     if "reference" in study.relax.laws:
-        start_ad, scan = results.read("relax_reference", "displacement"), {}
+        start_ad = results.read("relax_reference", "displacement")
     else:
         start_ad, scan = scanned_start(study, results, crystal_of(study, results), law, comm, "surrogate")
     return {**relaxed_equilibrium(study, results, comm, law, "surrogate", start_ad), **scan}
