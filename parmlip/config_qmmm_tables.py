@@ -31,6 +31,13 @@ class QMMM:
         "auto", about="errors against the reference everywhere in the same domain: of the stage relax, or, of a law of "
         "whole structures, QM forces on all sites that move; auto: not of such a law"
     )  # fmt: skip
+    tolerance: float | None = key(
+        None, above=0.0, about="of ||D(u - u^H)||, angstrom: R_QM grows from `radius` until its estimate is below"
+    )
+    samples: Literal["auto"] | int = key(
+        "auto", least=2, about="sites whose reference forces estimate that error; auto: all, or, of a law of whole "
+        "structures, 48 if there is a tolerance"
+    )  # fmt: skip
     patch_test: bool = key(False, about="forces before relaxation, and the perfect crystal relaxed, scheme by scheme")
 
 
@@ -52,6 +59,8 @@ def check_qmmm(tables: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"[qmmm] radius = {show(given.radius)}: must be a number or a list of {n_cores}, one for each defect"
             )
+    if given.tolerance is not None and isinstance(given.radius, tuple):
+        raise ConfigError(f"[qmmm] tolerance: needs one radius to grow, not radius = {show(given.radius)}")
     if reference is not None and reference.is_total:
         where = f"with [reference] kind = {show(reference.kind)}, which has no site energies"
         if given.kind == "energy":

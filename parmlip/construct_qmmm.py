@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from parmlip import construct
 from parmlip.config import Study
@@ -20,7 +21,7 @@ from parmlip.errors import ConfigError
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance
-from parmlip.mechanics.cluster_forces import ClusterForces
+from parmlip.mechanics.cluster_forces import ClusterForces, SeparateForces, is_local
 from parmlip.mechanics.force_mixing import QMForces, SiteLawForces
 from parmlip.parallel.sites import Sites
 from parmlip.potentials.base import SiteLaw
@@ -141,9 +142,38 @@ def forces_everywhere(study: Study, of: Crystal, found: Coupling, sites: Sites) 
 def _by_clusters(
     study: Study, law: CachedLaw, of: Crystal, found: Coupling, sites: Sites, qm_a: BoolArray, cluster_a: BoolArray
 ) -> QMForces:
-    link = _LINK * nearest_distance(of[0]) * of[1] + found.slip
     shared = study.reference.ranks_per_calculator or 1
-    return ClusterForces(law, found.domain.supercell, qm_a, cluster_a, sites, link=link, ranks_per_group=shared)
+    return ClusterForces(
+        law, found.domain.supercell, qm_a, cluster_a, sites, link=_link(of, found), ranks_per_group=shared
+    )
+
+
+def _link(of: Crystal, found: Coupling) -> float:
+    return _LINK * nearest_distance(of[0]) * of[1] + found.slip
+
+
+def reference_forces_on(study: Study, of: Crystal, found: Coupling, sites: Sites, chosen_a: BoolArray) -> QMForces:
+    """The reference's forces on some sites, each seen as QM sites are. Collective on ``sites.comm``.
+
+    Of laws of whole structures every site is in a cluster of its own, unless they know sites without the others.
+    """
+    domain, law = found.domain, construct.any_law(study)
+    cell, plane = domain.supercell, 2 if domain.kind == "disc" else 3
+    place_ac = np.ascontiguousarray(cell.positions_ac[:, :plane])
+
+    def near(sites_a: BoolArray, width: float) -> BoolArray:
+        distance_a, _ = cKDTree(place_ac[sites_a]).query(place_ac, distance_upper_bound=width)
+        return np.isfinite(distance_a)
+
+    if not isinstance(law, CachedLaw):
+        return SiteLawForces(law, cell, sites, chosen_a, near(chosen_a, 2.0 * law.cutoff + _MARGIN + found.slip))
+    width = found.regions.buffer
+    if is_local(law):
+        return _by_clusters(study, law, of, found, sites, chosen_a, near(chosen_a, width))
+    return SeparateForces(
+        law, cell, chosen_a, lambda one_a: near(one_a, width), sites, link=_link(of, found),
+        ranks_per_group=study.reference.ranks_per_calculator or 1,
+    )  # fmt: skip
 
 
 def check_everywhere(study: Study, of: Crystal) -> None:

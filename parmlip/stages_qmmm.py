@@ -20,6 +20,12 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
                              max_displacement_difference, same_basin as of the stage compare
     energy_error             |E^H - E|, relaxation energies (truth, energy mixing)
     energy_excess            E(u^H) - E(u) of the reference (truth, a reference with site energies)
+    geometry_error_estimate  of ||D(u - u^H)|| from the reference's forces on n_samples sites outside the QM region
+                             (energy mixing: everywhere);  geometry_error_estimate_noise  of sampling;
+                             residual_reference  the largest of these forces
+    tolerance_met            whether the estimate, noise included, is below the tolerance (tolerance)
+    growth/                  radius_angstrom, n_qm, estimate, noise, geometry_error (truth), each (n,), of the QM
+                             regions that the tolerance led through (tolerance); all else is of the last
     ghost_force              largest component of dE^H(0) on the homogeneous crystal (site energies);
     ghost_force_corrected    with the load
     patch/                   with patch_test, a reference with site energies:
@@ -46,6 +52,7 @@ from numpy.typing import NDArray
 
 from parmlip import construct
 from parmlip.analysis.errors import compare_geometry
+from parmlip.analysis.sampled_residual import Estimate
 from parmlip.config import Study
 from parmlip.construct_qmmm import Coupling, coupling, forces_everywhere, mm_law, perfect_domain, qm_forces
 from parmlip.crystal.clamped_domain import ClampedDomain
@@ -56,6 +63,7 @@ from parmlip.crystal.regions import NAMES, Regions
 from parmlip.errors import GeometryError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
+from parmlip.mechanics.bulk import nearest_distance
 from parmlip.mechanics.clamped import ClampedEnergy
 from parmlip.mechanics.crystal_stiffness import HybridOnCrystal, on_lattice
 from parmlip.mechanics.energy_mixing import MixedEnergy, ghost_gradient, on_same_places
@@ -68,6 +76,7 @@ from parmlip.potentials.base import SiteLaw
 from parmlip.stages_dislocations import start
 from parmlip.stages_domain import predictor, shared_sites
 from parmlip.stages_equilibrium import crystal_of
+from parmlip.stages_qmmm_estimate import Growth, estimate_fields, has_estimate, largest_radius
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +101,7 @@ class _Problem:
     zero_ad: RealArray  # where differences of energy begin: the predictor, if the reference is valid there
     reference: SiteLaw | None  # None: it has no site energies
     mm: SiteLaw
+    smaller: tuple[float, RealArray] | None  # R_QM and equilibrium (n_sites, d) to start from
 
     @property
     def domain(self) -> ClampedDomain:
@@ -108,6 +118,37 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The coupled equilibrium and all that is told of it. Collective on ``comm``."""
     of = crystal_of(study, results)
     assert of is not None  # the input was checked
+    problem, fields, estimate = _coupled(study, results, comm, of, None)
+    tolerance = study.qmmm.tolerance
+    if tolerance is not None:
+        growth = Growth(tolerance, nearest_distance(of[0]) * of[1])
+        while True:
+            assert estimate is not None  # with a tolerance there is one
+            error = fields["geometry_error"].value if "geometry_error" in fields else np.nan
+            growth.record(float(problem.regions.radius_a.max()), estimate, fields["n_qm"].value, float(error))
+            radius = None if growth.met else growth.next_radius(largest_radius(problem.found))
+            if radius is None:
+                break
+            u_ad = comm.bcast(fields["displacement"].value)
+            smaller = float(problem.regions.radius_a.max()), u_ad
+            grown = problem.study.with_value("qmmm.radius", radius)
+            problem, fields, estimate = _coupled(grown, results, comm, of, smaller)
+        if not growth.met:
+            logger.warning(
+                "[qmmm] tolerance = %g A is not met: no larger QM region fits into [simulation] radius = %g",
+                tolerance, problem.domain.radius,
+            )  # fmt: skip
+        fields |= growth.fields()
+    if problem.study.qmmm.patch_test and problem.reference is not None:
+        with timed("patch test"):
+            fields |= _patch_fields(problem)
+    return fields
+
+
+def _coupled(
+    study: Study, results: Results, comm: MPI.Comm, of: Crystal, smaller: tuple[float, RealArray] | None
+) -> tuple[_Problem, Fields, Estimate | None]:
+    """The equilibrium for the QM region of `study`, its errors as far as they are wanted and their estimate."""
     found = coupling(study, of)
     u0_ad = predictor(study, results, of)
     assert u0_ad is not None
@@ -115,7 +156,7 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     mm = mm_law(study, results, of, found.domain, u0_ad)
     start_ad = _unrelaxed(study, results, of, found.domain, u0_ad)
     zero_ad = _valid(study, results, found.domain, reference, (u0_ad, start_ad), comm)
-    problem = _Problem(study, results, comm, of, found, u0_ad, start_ad, zero_ad, reference, mm)
+    problem = _Problem(study, results, comm, of, found, u0_ad, start_ad, zero_ad, reference, mm, smaller)
     fields = _region_fields(problem)
     load_ad = None
     if reference is not None:
@@ -129,16 +170,17 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             fields |= _force_mixing(problem)
     fields["same"] = Field(_all_but_radius(study), "", "digest of the input without R_QM")
     fields["seconds"] = Field(time.perf_counter() - begin, "s", "of the relaxation")
+    estimate = None
+    if has_estimate(study):
+        u_ad = comm.bcast(fields["displacement"].value)
+        told, estimate = estimate_fields(study, of, found, _linear(problem), u_ad, _crystal_in_cores(problem))
+        fields |= told
     if study.qmmm.truth and reference is not None:
         fields |= _errors(problem, fields)
     if study.qmmm.truth is True and reference is None:
         with timed("QM everywhere"):
             fields |= _errors_of_whole(problem, fields)
-    if study.qmmm.patch_test and reference is not None:
-        assert load_ad is not None
-        with timed("patch test"):
-            fields |= _patch_fields(problem, load_ad)
-    return fields
+    return problem, fields, estimate
 
 
 def _unrelaxed(
@@ -219,12 +261,19 @@ def _energy_mixing(problem: _Problem, load_ad: RealArray | None) -> Fields:
     }
 
 
-def _hybrid(problem: _Problem) -> HybridForces:
-    cell, u0_ad = problem.domain.supercell, problem.predictor_ad
+def _linear(problem: _Problem) -> ClampedEnergy:
+    """The energy whose Hessian is the coupling's, or near it."""
+    domain, u0_ad = problem.domain, problem.predictor_ad
     if problem.reference is None:
-        energy = ClampedEnergy(problem.mm, cell, problem.domain.free_a, u0_ad, comm=problem.comm)
-    else:  # deep in the QM region MM energies touch no MM force, and may not be defined: a core is no crystal
-        energy = _mixed(problem, problem.domain, problem.found.deep(problem.mm, u0_ad), problem.zero_ad)
+        return ClampedEnergy(problem.mm, domain.supercell, domain.free_a, u0_ad, comm=problem.comm)
+    if problem.study.qmmm.kind == "energy":
+        return _mixed(problem, domain, problem.regions.qm_a, problem.zero_ad)
+    # deep in the QM region MM energies touch no MM force, and may not be defined: a core is no crystal
+    return _mixed(problem, domain, problem.found.deep(problem.mm, u0_ad), problem.zero_ad)
+
+
+def _hybrid(problem: _Problem) -> HybridForces:
+    energy = _linear(problem)
     qm = qm_forces(problem.study, problem.of, problem.found, energy.sites)
     return _with_preconditioner(problem, energy, qm, problem.regions.qm_a)
 
@@ -232,12 +281,19 @@ def _hybrid(problem: _Problem) -> HybridForces:
 def _with_preconditioner(
     problem: _Problem, energy: ClampedEnergy, qm: QMForces, qm_a: NDArray[np.bool_]
 ) -> HybridForces:
+    perfect = _crystal_in_cores(problem)
+    if perfect is not None:
+        return HybridOnCrystal(energy, qm, qm_a, perfect)
+    return HybridForces(energy, qm, qm_a)
+
+
+def _crystal_in_cores(problem: _Problem) -> ClampedDomain | None:
     """The MM law's crystal stands in cores of a reference without site energies, if all sites are of the lattice."""
     if problem.reference is None and not isinstance(problem.domain, Disc):
         perfect = perfect_domain(problem.study, problem.of)
         if on_lattice(perfect, problem.domain.supercell.positions_ac) is not None:
-            return HybridOnCrystal(energy, qm, qm_a, perfect)
-    return HybridForces(energy, qm, qm_a)
+            return perfect
+    return None
 
 
 def _force_mixing(problem: _Problem) -> Fields:
@@ -281,6 +337,10 @@ def _mixed(
 
 def _start(problem: _Problem, energy: ClampedEnergy) -> tuple[RealArray, str]:
     """The state of the earlier point of the sweep with the largest smaller QM region, all else equal, or predictor."""
+    start_nd, free_n = (energy.sites.restrict(x) for x in (problem.start_ad, problem.domain.free_a[:, None]))
+    if problem.smaller is not None:
+        radius, u_ad = problem.smaller
+        return np.where(free_n, energy.sites.restrict(u_ad), start_nd), f"R_QM = {radius:.3f} A"
     best, at, results = 0.0, -1, problem.results
     for number in range(results.point or 0):
         other = results.at(number)
@@ -288,18 +348,18 @@ def _start(problem: _Problem, energy: ClampedEnergy) -> tuple[RealArray, str]:
             radius = float(other.read("qmmm", "radius_angstrom"))
             if best < radius < problem.regions.radius_a.max():
                 best, at = radius, number
-    start_nd = energy.sites.restrict(problem.start_ad)
     if at < 0:
         return start_nd.copy(), "predictor"
     logger.info("starts from the equilibrium with R_QM = %.3f A (point %d)", best, at)
     u_nd = energy.sites.restrict(results.at(at).read("qmmm", "displacement"))
-    return np.where(energy.sites.restrict(problem.domain.free_a)[:, None], u_nd, start_nd), f"point {at}"
+    return np.where(free_n, u_nd, start_nd), f"point {at}"
 
 
 def _all_but_radius(study: Study) -> str:
     """A digest of the resolved input without R_QM: equal where only that differs."""
     plain = study.as_dict()
-    for table, names in (("qmmm", ("radius", "patch_test", "truth")), ("run", ("output", "stages", "groups"))):
+    others = ("radius", "patch_test", "truth", "tolerance", "samples")
+    for table, names in (("qmmm", others), ("run", ("output", "stages", "groups"))):
         plain[table] = {name: value for name, value in plain[table].items() if name not in names}
     plain.pop("report", None)
     return _digest(plain)
@@ -341,8 +401,9 @@ def _load(problem: _Problem) -> tuple[RealArray, Fields]:
     return on_same_places(domain.supercell, problem.domain.supercell, load_ad), fields
 
 
-def _patch_fields(problem: _Problem, load_ad: RealArray) -> Fields:
+def _patch_fields(problem: _Problem) -> Fields:
     """Forces of all schemes before relaxation, and what becomes of the perfect crystal: figure 4.2."""
+    load_ad, _ = _load(problem)
     domain, found, mm = _perfect(problem)
     r = found.regions
     perfect_load_ad = on_same_places(problem.domain.supercell, domain.supercell, load_ad)

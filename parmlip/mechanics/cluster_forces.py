@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,9 @@ class _Part:
     cluster: SiteCluster
     qm_m: BoolArray  # (n_members,) whose forces are wanted
     law: TotalLaw
+
+
+_Cluster = tuple[SiteCluster, BoolArray]  # and its members whose forces are wanted
 
 
 class ClusterForces:
@@ -92,16 +96,20 @@ class ClusterForces:
     ) -> None:
         if not qm_a.any() or (qm_a & ~cluster_a).any():
             raise GeometryError(f"{int(qm_a.sum())} QM sites, {int((qm_a & ~cluster_a).sum())} of them in no cluster")
-        self.supercell, self.sites = supercell, sites
-        self.calls = self.solved = 0
-        self._ranks_per_group = min(ranks_per_group, sites.comm.size)
-        self._symbols = np.array(supercell.species)[supercell.species_a]
-        clusters = [c for c in site_clusters(supercell, cluster_a, link) if qm_a[c.site_m].any()]
-        self._parts = [_Part(c, qm_a[c.site_m], law_for(law, qm_a[c.site_m])) for c in clusters]
+        self._prepare(law, supercell, _clusters(supercell, qm_a, cluster_a, link), sites, ranks_per_group)
         for part in self._parts:
             along = "".join(c for c, p in zip("xyz", part.cluster.periodic, strict=True) if p) or "nothing"
             logger.info("QM cluster: %d sites, forces on %d, periodic along %s",
                         part.cluster.n_sites, int(part.qm_m.sum()), along)  # fmt: skip
+
+    def _prepare(
+        self, law: TotalLaw, supercell: Supercell, clusters: list[_Cluster], sites: Sites, ranks_per_group: int
+    ) -> None:
+        self.supercell, self.sites = supercell, sites
+        self.calls = self.solved = 0
+        self._ranks_per_group = min(ranks_per_group, sites.comm.size)
+        self._symbols = np.array(supercell.species)[supercell.species_a]
+        self._parts = [_Part(cluster, qm_m, law_for(law, qm_m)) for cluster, qm_m in clusters]
 
     @property
     def n_sites(self) -> tuple[int, ...]:
@@ -145,18 +153,57 @@ class ClusterForces:
         return cluster.cell_cc, cluster.periodic, positions_mc, tuple(self._symbols[cluster.site_m].tolist())
 
 
+class SeparateForces(ClusterForces):
+    """`QMForces` on some sites, each of which has a cluster of its own: for few sites, far from each other.
+
+    Parameters are those of `ClusterForces`, with a function that says which sites are in the cluster of one: labels
+    (n_sites,) of it to labels (n_sites,) of them.
+    """
+
+    def __init__(
+        self,
+        law: TotalLaw,
+        supercell: Supercell,
+        wanted_a: BoolArray,
+        cluster_of: Callable[[BoolArray], BoolArray],
+        sites: Sites,
+        *,
+        link: float,
+        ranks_per_group: int = 1,
+    ) -> None:
+        clusters = []
+        for site in np.flatnonzero(wanted_a):
+            one_a = np.zeros_like(wanted_a)
+            one_a[site] = True
+            clusters += _clusters(supercell, one_a, cluster_of(one_a), link)
+        self._prepare(law, supercell, clusters, sites, ranks_per_group)
+        logger.info("reference forces on %d sites, in clusters of at most %d", len(clusters), max(self.n_sites))
+
+
+def _clusters(supercell: Supercell, qm_a: BoolArray, cluster_a: BoolArray, link: float) -> list[_Cluster]:
+    found = [c for c in site_clusters(supercell, cluster_a, link) if qm_a[c.site_m].any()]
+    return [(c, qm_a[c.site_m]) for c in found]
+
+
+def is_local(law: TotalLaw) -> bool:
+    """Whether forces on some sites are known without those on the others. Local."""
+    inner = law.law if isinstance(law, CachedLaw) else law
+    return (
+        isinstance(inner, ContourTightBinding)
+        and inner.cluster_radius is not None
+        and inner.law.electrons.fermi_level is not None
+    )
+
+
 def law_for(law: TotalLaw, wanted_a: BoolArray) -> TotalLaw:
     """`law` itself, or what it is on some sites alone where it can tell these without the others. Local.
 
     Results on some sites have a name of their own in the cache.
     """
     inner = law.law if isinstance(law, CachedLaw) else law
-    if not (
-        isinstance(inner, ContourTightBinding)
-        and inner.cluster_radius is not None
-        and inner.law.electrons.fermi_level is not None
-    ):
+    if not is_local(law):
         return law
+    assert isinstance(inner, ContourTightBinding)
     local = LocalTightBinding(inner, np.flatnonzero(wanted_a))
     if not isinstance(law, CachedLaw):
         return local

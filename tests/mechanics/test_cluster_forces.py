@@ -21,7 +21,7 @@ from parmlip.crystal.structure_symmetry import operations_of
 from parmlip.crystal.supercell import build_supercell, supercell_from_arrays
 from parmlip.errors import ConfigError, GeometryError
 from parmlip.io.reference_cache import CachedLaw, ReferenceCache
-from parmlip.mechanics.cluster_forces import ClusterForces
+from parmlip.mechanics.cluster_forces import ClusterForces, SeparateForces
 from parmlip.mechanics.domain import partitioned
 from parmlip.mechanics.energy import Energy
 from parmlip.potentials import eam, tight_binding
@@ -84,6 +84,28 @@ def test_cluster_forces_are_exact_with_a_buffer_of_twice_the_cutoff_and_not_with
         wrong = np.abs(f_ad - exact_ad)[qm_a].max()
         assert wrong < 1e-12 if agree else wrong > 1e-4
     assert whole.asked[0][0] == (False, False, True)
+
+
+def test_sites_in_clusters_of_their_own_have_the_same_forces():
+    law = eam.builtin("Cu-Mishin2001")
+    domain = disc(COPPER, A_COPPER, "Cu", 8.0, 2.2 * law.cutoff)
+    cell = domain.supercell
+    u_ad, wanted_a = displacement(cell), np.zeros(cell.n_sites, dtype=bool)
+    wanted_a[np.argsort(domain.distances())[[3, 20, 21]]] = True
+    place_ac = cell.positions_ac[:, :2]
+
+    def near(one_a):
+        return np.linalg.norm(place_ac - place_ac[one_a], axis=1) < 2.0 * law.cutoff + 0.2
+
+    sites, whole = partitioned(cell, comm=SELF), Whole(law)
+    found = SeparateForces(whole, cell, wanted_a, near, sites, link=4.0)
+    f_ad = sites.gather_to_all(found.forces(sites.restrict(u_ad)))
+    energy = Energy(law, cell, comm=SELF)
+    exact_ad = energy.sites.gather_to_all(energy.difference_and_forces(u_ad)[1])
+    np.testing.assert_allclose(f_ad[wanted_a], exact_ad[wanted_a], rtol=0, atol=1e-12)
+    assert (f_ad[~wanted_a] == 0.0).all()
+    assert [n for _, n in whole.asked] == list(found.n_sites)
+    assert len(whole.asked) == 3
 
 
 def test_qm_everywhere_is_the_whole_cell():

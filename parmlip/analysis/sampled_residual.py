@@ -1,0 +1,119 @@
+"""A posteriori estimate of the geometry error of a coupled equilibrium from reference forces on a sample of its sites.
+
+With e the error and f the reference's forces at the coupled equilibrium, e = H^-1 f to first order in e and in the
+error of the Hessian H. Of dear laws f is known on a sample alone. With s_l the number 1 for sites of the sample and 0
+for others and p_l the probability of a site to be in it, s_l f_l / p_l is f in the mean; of two independent draws with
+the solutions e_1 and e_2 the product <De_1, De_2> is ||De||^2 in the mean, without the bias that ||De_1||^2 has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import sqrt
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.mechanics.stencil_space import StencilSpace
+from parmlip.parallel.sites import Sites
+
+RealArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+# Forces that an MM law leaves fall at least so fast with the distance from a core: |Du| |D^2 u| of a dislocation. Those
+# of point defects fall faster, of which the sample then has less than it could.
+_DECAY: Final = 3.0
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Two independent draws of sites, the same on every rank."""
+
+    drawn_ka: BoolArray  # (2, n_sites)
+    probability_a: RealArray  # (n_sites,) of a site to be in a draw; 0 for sites that are not asked about
+
+    @property
+    def chosen_a(self) -> BoolArray:
+        """Sites whose forces are wanted."""
+        return np.asarray(self.drawn_ka.any(axis=0))
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every site that is asked about is in both draws."""
+        return bool(self.drawn_ka[:, self.probability_a > 0.0].all())
+
+
+def draw_sample(
+    distance_a: RealArray, radius_a: RealArray, asked_a: BoolArray, number: int | None, seed: int
+) -> Sample:
+    """About `number` of the sites `asked_a`, mostly those near the interface; all if there are no more, or for None.
+
+    Parameters
+    ----------
+    distance_a, radius_a : ndarray, shape (n_sites,)
+        Of every site from its core, and of the QM region of that core, angstrom.
+    asked_a : ndarray of bool, shape (n_sites,)
+    number : int or None
+        Expected number of sites in one draw or both.
+    seed : int
+    """
+    if number is None or number >= np.count_nonzero(asked_a):
+        return Sample(np.array([asked_a, asked_a]), asked_a.astype(float))
+    weight_a = np.where(asked_a, (radius_a / np.maximum(distance_a, radius_a)) ** _DECAY, 0.0)
+    low, high = 0.0, 1.0 / float(weight_a[asked_a].min())
+    for _ in range(100):  # bisection for the factor with which both draws have `number` sites in the mean
+        factor = 0.5 * (low + high)
+        p_a = np.minimum(1.0, factor * weight_a)
+        low, high = (factor, high) if float((2.0 * p_a - p_a**2).sum()) < number else (low, factor)
+    probability_a = np.minimum(1.0, high * weight_a)
+    drawn_ka = np.random.default_rng(seed).random((2, len(weight_a))) < probability_a
+    return Sample(drawn_ka, probability_a)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Of ||D(u - u^H)||, angstrom, to first order."""
+
+    square: float  # <De_1, De_2>, angstrom^2: ||De||^2 in the mean over samples, below 0 where noise hides it
+    noise: float  # ||D(e_1 - e_2)|| / 2, of the mean of both solutions; 0 for all sites
+    largest_force: float  # of the sites that were asked, largest component, eV / angstrom
+
+    @property
+    def geometry(self) -> float:
+        """||De||."""
+        return sqrt(max(self.square, 0.0))
+
+    @property
+    def upper(self) -> float:
+        """With the noise added: what the error is taken to be at most."""
+        return sqrt(self.geometry**2 + self.noise**2)
+
+
+def estimated(
+    f_nd: RealArray, sample: Sample, sites: Sites, space: StencilSpace, solve: Callable[[RealArray], RealArray]
+) -> Estimate:
+    """The estimate from reference forces. Collective on ``sites.comm``.
+
+    Parameters
+    ----------
+    f_nd : ndarray, shape (n_owned, d)
+        Of the reference at the coupled equilibrium, eV / angstrom; used on sites of the sample alone.
+    solve : callable
+        f -> H^-1 f, both (n_owned, d); collective.
+    """
+    asked_nd = np.where(sites.restrict(sample.chosen_a)[:, None], f_nd, 0.0)
+    largest = max(sites.comm.allgather(float(np.abs(asked_nd).max(initial=0.0))))
+    if sample.is_whole:
+        return Estimate(space.norm(solve(asked_nd)) ** 2, 0.0, largest)
+    first_nd, second_nd = (
+        solve(np.where(sites.restrict(drawn_a)[:, None], f_nd, 0.0) / _nonzero(sites.restrict(sample.probability_a)))
+        for drawn_a in sample.drawn_ka
+    )
+    mean, half = space.norm(0.5 * (first_nd + second_nd)), space.norm(0.5 * (first_nd - second_nd))
+    return Estimate(mean**2 - half**2, half, largest)
+
+
+def _nonzero(p_n: RealArray) -> RealArray:
+    return np.where(p_n > 0.0, p_n, 1.0)[:, None]

@@ -1,0 +1,135 @@
+"""What the reference's forces tell of the error of a coupled equilibrium; the QM region that a tolerance asks for."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.analysis.sampled_residual import Estimate, draw_sample, estimated
+from parmlip.config import Study
+from parmlip.construct_qmmm import Coupling, reference_forces_on
+from parmlip.crystal.clamped_domain import ClampedDomain
+from parmlip.crystal.lattices import Lattice
+from parmlip.io.hdf5 import Field
+from parmlip.mechanics.clamped import ClampedEnergy
+from parmlip.mechanics.coupled_response import CoupledResponse
+from parmlip.mechanics.force_mixing import SiteLawForces
+from parmlip.mechanics.stencil_space import StencilSpace
+from parmlip.parallel.logs import timed
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, Field]
+RealArray = NDArray[np.float64]
+
+_SAMPLES: Final = 48  # of a law of whole structures, by default
+_RATE: Final = 2.0  # of the estimate's decay with R_QM before it has been seen, between those of screws and vacancies
+_RATES: Final = (1.0, 6.0)  # that are believed
+_GROWTH: Final = 1.6  # of R_QM at most, each time
+_EDGE: Final = 1e-6  # angstrom
+
+
+def has_estimate(study: Study) -> bool:
+    """Whether the error is estimated: always if reference forces are cheap."""
+    given = study.qmmm
+    return not study.reference.is_total or given.tolerance is not None or given.samples != "auto"
+
+
+def estimate_fields(
+    study: Study,
+    of: tuple[Lattice, float],
+    found: Coupling,
+    energy: ClampedEnergy,
+    u_ad: RealArray,
+    perfect: ClampedDomain | None,
+) -> tuple[Fields, Estimate]:
+    """The estimate of ||D(u - u^H)|| at the coupled equilibrium. Collective on ``energy.comm``.
+
+    Parameters
+    ----------
+    energy : ClampedEnergy
+        Whose Hessian stands for the reference's, unless `perfect` is given.
+    u_ad : ndarray, shape (n_sites, d)
+        The equilibrium, the same on every rank, angstrom.
+    perfect : ClampedDomain, optional
+        As `CoupledResponse` takes it.
+    """
+    r, given = found.regions, study.qmmm
+    asked_a = r.free_a if given.kind == "energy" else r.free_a & ~r.qm_a  # forces on QM sites are balanced
+    number: int | None = None if isinstance(given.samples, str) else given.samples
+    if number is None and study.reference.is_total:
+        number = _SAMPLES
+    sample = draw_sample(r.distance_a, r.radius_a, asked_a, number, study.run.seed)
+    u_nd = energy.sites.restrict(u_ad)
+    with timed("error estimate"), StencilSpace(energy.supercell, energy.sites, study.compare.stencil) as space:
+        forces = reference_forces_on(study, of, found, energy.sites, sample.chosen_a)
+        f_nd = forces.forces(u_nd)
+        if isinstance(forces, SiteLawForces):
+            forces.destroy()
+        with CoupledResponse(energy, u_nd, perfect) as response:
+            estimate = estimated(f_nd, sample, energy.sites, space, response)
+    n = int(np.count_nonzero(sample.chosen_a))
+    logger.info(
+        "reference forces on %d of %d sites: geometry error about %.3e +- %.1e A",
+        n, int(np.count_nonzero(asked_a)), estimate.geometry, estimate.noise,
+    )  # fmt: skip
+    return {
+        "geometry_error_estimate": Field(estimate.geometry, "A", "of ||D(u - u^H)||, from reference forces"),
+        "geometry_error_estimate_noise": Field(estimate.noise, "A", "of sampling, standard deviation"),
+        "residual_reference": Field(estimate.largest_force, "eV/A", "largest component on the sites that were asked"),
+        "n_samples": Field(n, "", "sites whose reference forces were asked for"),
+    }, estimate
+
+
+class Growth:
+    """The QM regions that a tolerance led through, and the next one."""
+
+    def __init__(self, tolerance: float, least_step: float) -> None:
+        self.tolerance = tolerance
+        self._least_step = least_step  # angstrom
+        self._seen: list[tuple[float, Estimate, int, float]] = []
+
+    def record(self, radius: float, estimate: Estimate, n_qm: int, error: float) -> None:
+        """One coupled equilibrium; `error` is NaN without a truth."""
+        self._seen.append((radius, estimate, n_qm, error))
+
+    @property
+    def met(self) -> bool:
+        """Whether the last estimate, its noise included, is below the tolerance."""
+        return self._seen[-1][1].upper <= self.tolerance
+
+    def next_radius(self, largest: float) -> float | None:
+        """R_QM that the decay seen so far asks for, at most `largest`, angstrom; None if there is no larger one."""
+        radius, estimate, _, _ = self._seen[-1]
+        if radius >= largest - _EDGE:
+            return None
+        rate = _RATE
+        if len(self._seen) > 1:
+            before, earlier, _, _ = self._seen[-2]
+            seen = np.log(earlier.upper / estimate.upper) / np.log(radius / before)
+            rate = float(np.clip(seen, *_RATES))
+        wanted = radius * min((estimate.upper / self.tolerance) ** (1.0 / rate), _GROWTH)
+        return min(max(wanted, radius + self._least_step), largest)
+
+    def fields(self) -> Fields:
+        """What the result file has of it."""
+        radius, estimates, n_qm, error = zip(*self._seen, strict=True)
+        history = {
+            "radius_angstrom": Field(np.array(radius), "A", "R_QM"),
+            "n_qm": Field(np.array(n_qm, dtype=np.int64), "", "sites"),
+            "estimate": Field(np.array([e.geometry for e in estimates]), "A", "of the geometry error"),
+            "noise": Field(np.array([e.noise for e in estimates]), "A", "of the estimate"),
+        }
+        if np.isfinite(error).all():
+            history["geometry_error"] = Field(np.array(error), "A", "against the truth")
+        return {"tolerance_met": Field(self.met), "growth": Field(history)}
+
+
+def largest_radius(found: Coupling) -> float:
+    """R_QM for which QM region and buffer still lie in the free region, angstrom."""
+    r = found.regions
+    clamped = float((r.distance_a[~r.free_a]).min(initial=np.inf))
+    return min(found.domain.radius, clamped - _EDGE) - r.buffer - _EDGE

@@ -1,0 +1,67 @@
+"""The estimate of a coupled equilibrium's error from reference forces on a sample of sites."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from mpi4py import MPI
+
+from parmlip.analysis.sampled_residual import draw_sample, estimated
+from parmlip.crystal.lattices import lattice_named
+from parmlip.crystal.supercell import build_supercell
+from parmlip.mechanics.domain import partitioned
+from parmlip.mechanics.stencil_space import StencilSpace
+
+CELL = build_supercell(lattice_named("triangular"), 1.0, (12, 12), ["W"])
+DISTANCE = np.linalg.norm(CELL.positions_ac - CELL.positions_ac.mean(axis=0), axis=1)
+RADIUS = np.full(CELL.n_sites, 2.0)
+ASKED = DISTANCE > 2.0
+
+
+def forces():
+    f_ad = np.random.default_rng(5).normal(size=(CELL.n_sites, 2)) * (2.0 / np.maximum(DISTANCE, 2.0))[:, None] ** 3
+    return np.where(ASKED[:, None], f_ad, 0.0)
+
+
+def test_samples_have_the_size_asked_for_in_the_mean_and_lie_near_the_interface():
+    samples = [draw_sample(DISTANCE, RADIUS, ASKED, 30, seed) for seed in range(400)]
+    sizes = np.array([np.count_nonzero(s.chosen_a) for s in samples])
+    assert sizes.mean() == pytest.approx(30.0, abs=4.0 * sizes.std() / 20.0)
+    assert not any((s.chosen_a & ~ASKED).any() for s in samples)
+    probability_a = samples[0].probability_a
+    order = np.argsort(DISTANCE[ASKED])
+    assert (np.diff(probability_a[ASKED][order]) <= 1e-12).all()
+    assert probability_a[ASKED].min() > 0.0
+
+
+def test_a_number_of_sites_that_is_not_there_is_all_of_them():
+    for number in (None, CELL.n_sites):
+        sample = draw_sample(DISTANCE, RADIUS, ASKED, number, 1)
+        assert sample.is_whole
+        np.testing.assert_array_equal(sample.chosen_a, ASKED)
+
+
+def estimates(solve, number, seeds):
+    sites = partitioned(CELL, comm=MPI.COMM_SELF)
+    f_nd = sites.restrict(forces())
+    with StencilSpace(CELL, sites) as space:
+        exact = space.norm(solve(f_nd))
+        found = [estimated(f_nd, draw_sample(DISTANCE, RADIUS, ASKED, number, s), sites, space, solve) for s in seeds]
+    return exact, found
+
+
+def test_with_all_sites_the_estimate_is_the_norm_of_the_solution_without_noise():
+    exact, (found,) = estimates(lambda x_nd: 0.3 * x_nd, None, [1])
+    assert found.geometry == pytest.approx(exact, rel=1e-14)
+    assert found.noise == 0.0
+    assert found.upper == found.geometry
+    assert found.largest_force == pytest.approx(np.abs(forces()).max(), rel=1e-15)
+
+
+def test_the_mean_over_samples_is_the_square_of_the_norm_and_the_noise_is_that_of_the_solutions():
+    exact, found = estimates(lambda x_nd: x_nd, 40, range(600))
+    square = np.array([e.square for e in found])
+    assert square.mean() == pytest.approx(exact**2, abs=4.0 * square.std() / np.sqrt(len(square)))
+    assert square.std() / np.sqrt(len(square)) < 0.05 * exact**2  # so that the line above says something
+    above = np.array([e.square + 2.0 * e.noise**2 for e in found])  # what one draw's norm would give: biased
+    assert above.mean() > 1.3 * exact**2
