@@ -38,7 +38,6 @@ Offset = tuple[float, float]
 # Cores of one basin are no farther apart than this part of the Burgers vector, and have polarities of one sign.
 _SAME_CORE = 0.5
 _POLAR = 0.05  # Burgers vectors: less is no polarity
-_CONTENT = 0.5  # of the Burgers vector: what is left near a core that has stayed
 
 
 def build_fields(study: Study, of: Crystal | None) -> Fields:
@@ -135,10 +134,12 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
     shift_n = np.linalg.norm(found.position_nc - np.array([c.position for c in made.cores]), axis=1)
     for n in range(len(made.cores)):
         logger.info(
-            "%s core %d at (%.3f, %.3f) A: moved %.3f A, content %.3f b, spread %.2f A, polarity %+.3f b",
-            which, n, *found.position_nc[n], shift_n[n], content_n[n], found.spread_n[n], found.polarity_n[n],
+            "%s core %d at (%.3f, %.3f) A: moved %.3f A, content %.3f b, density %.2f b, spread %.2f A, "
+            "polarity %+.3f b",
+            which, n, *found.position_nc[n], shift_n[n], content_n[n], found.density_n[n], found.spread_n[n],
+            found.polarity_n[n],
         )  # fmt: skip
-    gone = np.flatnonzero(np.abs(content_n - 1.0) > _CONTENT)
+    gone = np.flatnonzero(~found.present(intended))
     if len(gone):
         logger.warning("%s: core %s has gone from its place or annihilated", which, ", ".join(str(n) for n in gone))
     if found.n_miscoordinated:
@@ -147,6 +148,7 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
         "core_position": Field(found.position_nc, "A", "centres of the Burgers vector's density, reference lattice"),
         "core_shift": Field(shift_n, "A", "from where they were put"),
         "core_burgers": Field(found.burgers_nc, "A", "of a circuit within half of the cores' separation"),
+        "core_density": Field(found.density_n, "", "Nye's density of the sites nearest to each core, Burgers vectors"),
         "core_spread": Field(found.spread_n, "A", "root mean square radius of the density"),
         "polarity": Field(found.polarity_n, "", "shift of the three columns at the intended core, Burgers vectors"),
         "cores_present": Field(not len(gone)),

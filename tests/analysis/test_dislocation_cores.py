@@ -8,9 +8,11 @@ from mpi4py import MPI
 
 from parmlip.analysis.dislocation_cores import core_state
 from parmlip.config import Relax
+from parmlip.crystal.dislocation_disc import build_disc
 from parmlip.crystal.dislocations import Dislocations, build_dislocations
 from parmlip.crystal.lattices import lattice_named
 from parmlip.mechanics.bulk import bulk_properties
+from parmlip.mechanics.clamped import ClampedEnergy
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.relax import relax
 from parmlip.potentials import bond_order, eam
@@ -153,3 +155,43 @@ def test_the_tilt_leaves_a_hundredth_of_the_stress_of_an_untilted_cell(tungsten)
         stress[kind] = np.abs([virial[0, 2], virial[1, 2]]).max()
     assert stress["given"] > 1.0
     assert stress["dipole"] < 0.02 * stress["given"]
+
+
+COPPER = {"line": (1, 1, -2), "plane": (1, 1, 1), "burgers": (0.5, -0.5, 0.0)}
+
+
+def test_edges_of_copper_that_annihilate_and_leave_stacking_faults_are_gone_whatever_circuits_say():
+    law = eam.builtin("Cu-Mishin2001", None)
+    bulk = bulk_properties(law, lattice_named("fcc"), ("Cu",))
+    asked = Dislocations("quadrupole", **COPPER, noise=0.01)
+    made, u, _, _ = relaxed(law, bulk, asked, (40, 12, 1), ("Cu",))
+    state = core_state(made, bulk.relaxed_vv, u)
+    burgers = np.array([c.burgers for c in made.cores])
+    circuits = np.sum(state.burgers_nc * burgers, axis=1) / np.sum(burgers**2, axis=1)
+    assert (np.abs(circuits) > 0.9).any()  # the trap
+    np.testing.assert_allclose(state.density_n, 0.0, atol=1e-3)
+    assert not state.present(burgers).any()
+
+
+def test_a_dissociated_edge_of_copper_alone_in_a_disc_is_present():
+    law = eam.builtin("Cu-Mishin2001", None)
+    bulk = bulk_properties(law, lattice_named("fcc"), ("Cu",))
+    made = build_disc(bulk.lattice, bulk.lattice_constant, ("Cu",), **COPPER, radius=30.0, rim=14.6)
+    energy = ClampedEnergy(law, made.supercell, made.free_a, comm=MPI.COMM_SELF)
+    found = relax(
+        energy,
+        made.predictor(bulk.relaxed_vv),
+        Relax(method="lbfgs", force_tolerance=1e-3, max_iterations=500),
+    )
+    state = core_state(made, bulk.relaxed_vv, found.u_nd)
+    assert state.present(np.array([made.core.burgers])).all()
+    assert 0.5 < state.density_n[0] < 1.0
+    assert 5.0 < state.spread_n[0] < 12.0  # two partials
+    assert (np.abs(state.nye_ac).max(axis=1)[~made.free_a] == 0.0).all()
+
+
+def test_a_crystal_without_dislocations_has_none_of_those_that_were_wanted(tungsten):
+    law, bulk = tungsten
+    made = build_dislocations(bulk.lattice, bulk.lattice_constant, (8, 14, 1), ("W",), SCREW)
+    state = core_state(made, bulk.relaxed_vv, np.zeros((made.supercell.n_sites, 3)))
+    assert not state.present(np.array([c.burgers for c in made.cores])).any()
