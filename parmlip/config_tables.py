@@ -229,6 +229,10 @@ class Training:
     relax: bool = True  # rattle about the relaxed cell rather than the lattice
     around: str = key("equilibrium", choices=("equilibrium", "saddle"), about="what is rattled; the saddle of `jump`")
     jump: Jump | None = None  # { from = ..., to = ... } as in [rates]
+    energies: str = key(
+        "difference", choices=("difference", "absolute"),
+        about="of states, against the unrelaxed cell, which stands first; absolute: their own, the equilibrium first",
+    )  # fmt: skip
     weight: float = key(1.0, above=0.0)  # multiplies the squared residuals of this table's configurations
     name: str = key("", about="configuration type; by default training-<number>")
     hessian: HessianProbes = HessianProbes()

@@ -142,10 +142,9 @@ def label(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             centre_ac = on_root_alone(comm, f"relaxing {name}", relaxed_positions, study, law, cell, name, start_ad)
         centres[str(number)] = (centre_ac - cell.positions_ac)[:, : cell.dimension]
         rattle = (block.rattle.amplitude, block.rattle.kind)
-        training += sample(cell, centre_ac, block.samples, *rattle, name=name, seed=seed, index=(number, 0))
-        test += sample(
-            cell, centre_ac, block.test_samples, *rattle, name=name, seed=seed, index=(number, 1), with_reference=False
-        )
+        of_cell = partial(sample, cell, centre_ac, name=name, seed=seed, absolute=block.energies == "absolute")
+        training += of_cell(block.samples, *rattle, index=(number, 0))
+        test += of_cell(block.test_samples, *rattle, index=(number, 1), with_reference=False)
     if study.fit.homogeneous and of is not None:
         first = study.training[0]
         perfect = construct.perfect_supercell(study, first, of)

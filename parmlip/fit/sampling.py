@@ -63,8 +63,12 @@ def sample(
     seed: int,
     index: Sequence[int],
     with_reference: bool = True,
+    absolute: bool = False,
 ) -> list[Configuration]:
     """Rattled states of a cell about `centre_ac`, their energies against the unrelaxed cell, and that cell itself.
+
+    With `absolute` all energies are absolute, and the centre stands first in the place of the unrelaxed cell. That of a
+    dipole is a crystal strained by some per cent: what a fit errs in it enters all differences against it.
 
     Parameters
     ----------
@@ -79,9 +83,12 @@ def sample(
         Configuration type.
     with_reference : bool
         Put the unrelaxed cell first, with its absolute energy (test sets that share a cell can leave it out).
+    absolute : bool
+        The loss has the energies of the states themselves, the equilibrium among them.
     """
-    states = [configuration_of(supercell, name)] if with_reference else []
+    first = configuration_of(supercell, name, centre_ac.copy() if absolute else None, difference=False)
+    states = [first] if with_reference else []
     for i in range(n_samples):
         moved = rattled(centre_ac, amplitude, kind, seed=seed, index=(*index, i), dimension=supercell.dimension)
-        states.append(configuration_of(supercell, name, moved))
+        states.append(configuration_of(supercell, name, moved, difference=not absolute))
     return states

@@ -138,6 +138,18 @@ def test_a_sample_begins_with_the_unrelaxed_cell_and_its_absolute_energy():
     )
 
 
+def test_a_sample_with_absolute_energies_begins_with_its_centre_and_has_no_unrelaxed_cell():
+    cell = vacancy_cell()
+    centre = cell.positions_ac + 0.01
+    states = sample(cell, centre, 3, 0.1, "julip", name="dipole", seed=1, index=(0,), absolute=True)
+    assert [s.reference is None for s in states] == [True] * 4
+    np.testing.assert_array_equal(states[0].positions_ac, centre)
+    assert states[0].positions_ac is not centre
+    rattled = sample(cell, centre, 3, 0.1, "julip", name="dipole", seed=1, index=(0,))[1:]
+    for one, other in zip(states[1:], rattled, strict=True):
+        np.testing.assert_array_equal(one.positions_ac, other.positions_ac)
+
+
 @pytest.mark.parametrize(("kind", "half_width"), [("uniform", 0.06), ("julip", 0.06 / np.sqrt(3))])
 def test_rattling_is_uniform_in_its_half_width(kind, half_width):
     zero = np.zeros((4000, 3))
