@@ -18,6 +18,7 @@ from parmlip.mechanics.bulk import UnitCell
 from parmlip.mechanics.energy import Energy
 from parmlip.pipeline import run
 from parmlip.report import draw, table
+from parmlip.report.domains import read_series
 from tests.program import alone_and_together
 
 SCREW = (
@@ -66,6 +67,9 @@ def test_the_geometry_error_falls_as_the_first_power_of_l_and_with_third_derivat
         slopes.append(fit_slope([8.0, 12.0], [found[i] for i in mine]).slope)
     assert slopes[0] == pytest.approx(-1.0, abs=0.15)
     assert slopes[1] < -1.7  # the smallest cell's core is not yet that of the others
+    for one in read_series(file.path):  # E(u) - E(0) of an expansion about cores is no energy
+        assert np.isnan(one.errors["energy_error"]).all()
+        assert (one.errors["formation_energy_error"] < 0.1).all()
 
 
 def test_with_an_error_of_the_elastic_constants_the_square_of_the_geometry_error_grows_as_log_l_d(tmp_path):

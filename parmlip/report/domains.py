@@ -130,6 +130,8 @@ def _grouped(
         energy = np.array([float(values.get(_energy_key(values, i), np.nan)) for i in mine])
         dimension = int(values.get(key_at(values, mine[0], "build.dimension"), 3))
         of_lines = any(key_at(values, mine[0], f"build.{name}") in values for name in ("core_separation", "n_cores"))
+        if of_lines and not np.isfinite(x_of["RMSE"][mine[0]]):  # an expansion about cores means nothing at u = 0
+            errors["energy_error"][np.isfinite(errors["formation_energy_error"])] = np.nan
         found.append(Series(name, against, np.array([x[i] for i in mine]), errors, energy, same, dimension, of_lines))
     return found
 
