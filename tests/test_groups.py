@@ -11,7 +11,8 @@ from parmlip.pipeline import run
 from parmlip.pipeline_stages import STAGES
 from tests.test_controlled import INPUT
 
-SWEEP = ('sweep."training.cell"=[[4, 4], [5, 5], [6, 6]]', "simulation.cell=[16, 16]", "run.threads=1")
+SWEEP = ('sweep."training.cell"=[[4, 4], [5, 5], [6, 6]]', "simulation.cell=[16, 16]", "simulation.defects.0.at=[8, 8]",
+         "run.threads=1")  # fmt: skip
 
 
 def study(path, *overrides):
