@@ -77,7 +77,7 @@ def swept_steps(study: Study, stages: Mapping[str, Stage] = STAGES) -> frozenset
 def alike(study: Study, stages: Mapping[str, Stage] = STAGES) -> dict[tuple[str, int], list[int]]:
     """For every step and point of the sweep the earlier points at which it gives the same.
 
-    They agree in all swept keys on which the step, or what it needs, depends.
+    They agree in all swept keys on which the step, or what it needs, depends, and in what else it asks for.
     """
     found: dict[tuple[str, int], list[int]] = {}
     known: dict[tuple[str, str], list[int]] = {}
@@ -86,7 +86,7 @@ def alike(study: Study, stages: Mapping[str, Stage] = STAGES) -> dict[tuple[str,
         for name, step in _of(point.study, stages).items():
             tables[name] = {*step.tables, *step.optional}.union(*(tables[need] for need in step.needs))
             values = {k: v for k, v in point.values.items() if k in tables[name] or k.split(".")[0] in tables[name]}
-            same = known.setdefault((name, json.dumps(values, sort_keys=True)), [])
+            same = known.setdefault((name, json.dumps([values, step.also(point.study)], sort_keys=True)), [])
             found[name, point.index] = list(same)
             same.append(point.index)
     return found

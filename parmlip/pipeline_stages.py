@@ -15,6 +15,7 @@ from typing import Final
 from mpi4py import MPI
 
 from parmlip.config import Study
+from parmlip.config_fit_tables import LATTICE_NAMES
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 
@@ -30,6 +31,7 @@ class Stage:
     optional: tuple[str, ...] = ()  # tables that it depends on where the input has them
     wanted: Callable[[Study], bool] = lambda study: True  # whether this input wants the step at all
     gathers: bool = False  # done once, after all points of a sweep
+    also: Callable[[Study], object] = lambda study: None  # what else must agree at two points for one to stand for both
     instead: tuple[Callable[[Study], bool], Stage] | None = None  # when, and the step that gives the same results then
 
     def of(self, study: Study) -> Stage:
@@ -55,6 +57,12 @@ def _has_law(study: Study) -> bool:
 
 def _has_dataset(study: Study) -> bool:
     return "dataset" in study.tables
+
+
+def _labels(study: Study) -> object:
+    """What is labelled, and as far as the surrogate reaches where that is on the perfect crystal."""
+    observed = study.fit.observed
+    return [observed, study.surrogate.reach if any(name in LATTICE_NAMES for name in observed) else 0.0]
 
 
 def _is_controlled(study: Study) -> bool:
@@ -97,6 +105,7 @@ STAGES: Final[Mapping[str, Stage]] = MappingProxyType(
              "rates.masses", "rates.images", "rates.force_tolerance"),
             instead=(_has_dataset, Stage(_by_name("read_dataset"), "train", (), ("dataset",))),
             wanted=lambda study: not _is_controlled(study),
+            also=_labels,
         ),
         "train": Stage(
             _by_name("train"), "train", ("label",), ("surrogate", "fit"),

@@ -232,6 +232,13 @@ def test_points_that_differ_in_no_key_of_a_step_are_alike():
     assert same["build", 3] == [0, 1, 2]
 
 
+def test_points_whose_fits_observe_other_things_have_labels_of_their_own():
+    """Else the rows of the elastic response that the second fit wants would not be labelled."""
+    cells, losses = "sweep.training.cell=[[2, 2, 2], [3, 3, 3]]", 'sweep.fit.elasticity=["none", "linear"]'
+    same = alike(study_of(Path("run.h5"), "sweep={}", cells, losses, "sweep.fit.tolerance=[1e-8, 1e-6]"))
+    assert [same["label", i] for i in range(8)] == [[], [0], [], [2], [], [4], [], [6]]
+
+
 def test_a_point_that_fails_does_not_end_the_others(tmp_path):
     calls: list = []
     study = study_of(tmp_path / "run.h5", SWEEP)
