@@ -16,6 +16,7 @@ import numpy as np
 
 from parmlip.errors import ConfigError
 from parmlip.fit.observations import IntArray, LinearBasis, RealArray
+from parmlip.fit.parameter_orbits import component_orbits
 from parmlip.fit.patches import Crystal, Patch, Tangent, along, patch_of, symmetries, tuple_orbits
 from parmlip.mechanics.cauchy_born import FOURTH_STEP, CauchyBorn
 from parmlip.potentials.base import SiteLaw
@@ -231,7 +232,8 @@ class CauchyBornDerivative:
     Symmetric components are there once, times the square root of how often they stand in the tensor. With eps^V_j =
     d^(j+1) W, order 2 gives the elastic constants. A relaxed second derivative is not linear in the coefficients: match
     the joint tensors instead, of which it is a function. Order 4 is found by differences of the third, for law and
-    rows alike (`CauchyBorn.fourth` tells their error).
+    rows alike (`CauchyBorn.fourth` tells their error); of its components one of each orbit of the isometries is there,
+    times the square root of the orbit's size.
     """
 
     crystal: Crystal
@@ -250,11 +252,25 @@ class CauchyBornDerivative:
     @property
     def n_parts(self) -> int:
         """One for each value of the last index from order 3 on."""
+        if self.order == 4:
+            return len(np.unique(self._orbits[0][:, -1]))
         return 1 if self.order < 3 else self._n
+
+    @cached_property
+    def _orbits(self) -> tuple[IntArray, RealArray]:
+        return component_orbits(self.crystal, *sorted_tuples(self._n, self.order))
+
+    def _components(self, part: int) -> tuple[IntArray, RealArray]:
+        """Tuples of parameters of a part, and what their components are multiplied with."""
+        if self.order < 4:
+            return sorted_tuples(self._n, self.order, None if self.order < 3 else part)
+        tuples, scale_o = self._orbits
+        mine = tuples[:, -1] == np.unique(tuples[:, -1])[part]
+        return tuples[mine], scale_o[mine]
 
     def n_rows(self, part: int) -> int:
         """Number of observations of a part."""
-        return len(sorted_tuples(self._n, self.order, None if self.order < 3 else part)[0])
+        return len(self._components(part)[0])
 
     def values(self, law: SiteLaw, part: int | None = None) -> RealArray:
         """(n_observations,)."""
@@ -266,12 +282,12 @@ class CauchyBornDerivative:
         if self.order == 3 and part is None:
             third = density.third()
         blocks = []
-        for last in range(self._n) if part is None else [part]:
-            index, scale_o = sorted_tuples(self._n, self.order, last)
+        for p in range(self.n_parts) if part is None else [part]:
+            index, scale_o = self._components(p)
             if self.order == 3:
-                tensor = third[..., last] if part is None else density.third_along(last)
+                tensor = third[..., p] if part is None else density.third_along(p)
             else:
-                tensor = density.fourth_along(last)[0]
+                tensor = density.fourth_along(int(index[0, -1]))[0]
             blocks.append(tensor[tuple(index[:, :-1].T)] * scale_o)
         return np.concatenate(blocks)
 
@@ -296,7 +312,7 @@ class CauchyBornDerivative:
             return np.array([by_y[y][x] for x in range(last + 1) for y in range(x, last + 1)])
 
         def one(p: int) -> RealArray:
-            index, scale_o = sorted_tuples(self._n, self.order, p if self.order > 2 else None)
+            index, scale_o = self._components(p)
             if self.order == 1:
                 found = slopes(e.r_pc)
             elif self.order == 2:
@@ -305,18 +321,20 @@ class CauchyBornDerivative:
             elif self.order == 3:
                 found = third(e.r_pc, p)
             else:  # as `CauchyBorn.fourth_along` does
+                seen, place_o = np.unique(index[:, 1:3], axis=0, return_inverse=True)
+                dr_pc = direction_xpc[index[0, 3]]
 
                 def all_of(r_pc: RealArray) -> RealArray:
-                    return np.concatenate([third(r_pc, z) for z in range(p + 1)])
+                    by_pair = np.array([
+                        along(slopes, r_pc, direction_xpc[y], [direction_xpc[z]], basis.cutoff) for y, z in seen
+                    ])  # fmt: skip
+                    return np.asarray(by_pair[place_o.reshape(-1), index[:, 0]])
 
-                dr_pc = direction_xpc[p]
                 coarse, fine = (
                     (all_of(e.r_pc + h * dr_pc) - all_of(e.r_pc - h * dr_pc)) / (2.0 * h)
                     for h in (FOURTH_STEP, FOURTH_STEP / 2)
                 )
-                by_z = np.concatenate([sorted_tuples(self._n, 3, z)[0] for z in range(p + 1)])
-                place = {tuple(t): i for i, t in enumerate(by_z.tolist())}
-                found = ((4.0 * fine - coarse) / 3.0)[[place[tuple(t)] for t in index[:, :3].tolist()]]
+                found = (4.0 * fine - coarse) / 3.0
             return np.asarray(found * scale_o[:, None])
 
         return _parts(self, part, one)

@@ -7,7 +7,13 @@ import pytest
 
 from parmlip.crystal.lattices import LATTICES
 from parmlip.errors import ConfigError
-from parmlip.fit.lattice_observations import CauchyBornDerivative, ForceDerivative, SiteEnergyDerivative
+from parmlip.fit.lattice_observations import (
+    CauchyBornDerivative,
+    ForceDerivative,
+    SiteEnergyDerivative,
+    sorted_tuples,
+)
+from parmlip.fit.parameter_orbits import parameter_maps
 from parmlip.fit.patches import Crystal, along, patch_of, symmetries, tuple_orbits
 from parmlip.mechanics.cauchy_born import CauchyBorn
 from parmlip.potentials.ace import ACE, ACEBasis
@@ -160,6 +166,24 @@ def test_symmetric_components_of_the_elastic_tensors_are_there_once_with_their_n
         reduced = CauchyBornDerivative(crystal, order).values(W)
         assert len(reduced) < tensor.size or order == 1
         assert np.sum(reduced**2) == pytest.approx(np.sum(tensor**2), rel=1e-12)
+
+
+@pytest.mark.parametrize("crystal", CRYSTALS, ids=lambda c: c.lattice.name)
+def test_orbits_of_the_fourth_derivatives_stand_for_all_components(crystal):
+    law = W
+    if "Ni" in crystal.species:
+        basis = basis_for(crystal)
+        law = ACE(basis, np.random.default_rng(3).standard_normal(basis.n_basis))
+    density = CauchyBorn(law, crystal.lattice, crystal.lattice_constant, crystal.species)
+    fourth = density.fourth()
+    observation = CauchyBornDerivative(crystal, 4)
+    values = observation.values(law)
+    assert len(values) < len(sorted_tuples(len(density.direction_xpc), 4)[0]) / 3
+    assert np.sum(values**2) == pytest.approx(np.sum(fourth.tensor**2), rel=1e-7)
+    assert sum(observation.n_rows(p) for p in range(observation.n_parts)) == len(values)
+    for to, sign in zip(*parameter_maps(crystal), strict=True):
+        turned = fourth.tensor[np.ix_(to, to, to, to)] * np.einsum("a,b,c,d->abcd", sign, sign, sign, sign)
+        assert np.abs(turned - fourth.tensor).max() < 1e-6 * np.abs(fourth.tensor).max()
 
 
 def test_squares_are_divided_by_weights_exponential_in_the_distance_of_every_neighbour():
