@@ -33,6 +33,7 @@ COLUMNS: Final = (
     ("+- E_f", "relax_surrogate.formation_energy_std", "{:.1e}"),
     ("QM sites", "qmmm.n_qm", "{:d}"),
     ("QM/MM error", "qmmm.geometry_error", "{:.3e}"),
+    ("estimated", "qmmm.geometry_error_estimate", "{:.3e}"),
     ("QM/MM energy error", "qmmm.energy_error", "{:.3e}"),
     ("energy excess", "qmmm.energy_excess", "{:.3e}"),
     ("ghost force", "qmmm.ghost_force", "{:.1e}"),

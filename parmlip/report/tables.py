@@ -17,6 +17,7 @@ from parmlip.report.elastic_table import elastic_lines
 from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.entropy_table import formation_lines
 from parmlip.report.published import aligned, beside, read_published
+from parmlip.report.qmmm_growth import growth_lines
 from parmlip.report.qmmm_table import coupled_lines
 from parmlip.report.rates_table import rates_lines
 from parmlip.report.separation import read_separations, separation_lines
@@ -87,7 +88,7 @@ TYPE_COLUMNS: Final = (
 
 def _type_tables(path: Path, n_points: int) -> list[str]:
     """Errors of a data set by configuration type; of a sweep, for every point."""
-    file, lines = ResultFile(path), []
+    file, lines = ResultFile(path), growth_lines(path)
     for point in [None, *range(n_points)]:
         lines += formation_lines(file, point) + entropy_lines(file, point)
         if not file.complete("train", point) or "errors" not in file.names("train", point):
