@@ -85,7 +85,7 @@ def _without_surrogate(study: Study) -> bool:
 def _qmmm(*needs: str, instead: tuple[Callable[[Study], bool], Stage] | None = None) -> Stage:
     """The coupling, which needs the MM law and the reference's equilibrium where the input wants them."""
     learnt = ("surrogate",) if "train" in needs else ()
-    tables = (*_MODEL, "simulation", "relax", "compare.neighbours", "qmmm", *learnt)
+    tables = (*_MODEL, "simulation", "relax", "compare", "qmmm", *learnt)
     return Stage(_by_name("qmmm"), "qmmm", ("build", "reference", *needs), tables, instead=instead)
 
 
