@@ -26,7 +26,7 @@ from parmlip.config_fit_tables import (
 from parmlip.config_locality_tables import check_locality
 from parmlip.config_qmmm_tables import check_qmmm
 from parmlip.config_rates_tables import check_around, check_rates
-from parmlip.config_schema import plain, show
+from parmlip.config_schema import plain, read_table, show
 from parmlip.config_tables import (
     KEYS_OF_KIND,
     LATTICE_DIMENSION,
@@ -124,6 +124,8 @@ def check_tables(tables: Mapping[str, Any]) -> None:
     check_around(tables)
     check_locality(tables)
     check_qmmm(tables)
+    if tables["qmmm"].mm_law:
+        _check_mm_law(tables["qmmm"].mm_law)
     _check_fit(tables)
     if tables["relax"].error_bars > tables["fit"].committee:
         raise ConfigError(
@@ -299,6 +301,17 @@ def _check_dataset(tables: Mapping[str, Any]) -> None:
         for symbol in dataset.one_body:
             if symbol not in _SYMBOLS:
                 raise ConfigError(f"[dataset] one_body: {show(symbol)} is not a chemical symbol")
+
+
+def _check_mm_law(given: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` unless the table could be a [reference] with site energies."""
+    law = read_table(Reference, given, "[qmmm] mm_law")
+    try:
+        _check_reference(law)
+    except ConfigError as error:
+        raise ConfigError(str(error).replace("[reference]", "[qmmm] mm_law")) from None
+    if law.is_total:
+        raise ConfigError(f"[qmmm] mm_law: kind = {show(law.kind)} has no site energies, which an MM law needs")
 
 
 def _check_reference(reference: Reference) -> None:

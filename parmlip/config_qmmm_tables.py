@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from parmlip.config_schema import key, show
@@ -26,7 +26,14 @@ class QMMM:
     correction_from: float = key(
         0.5, least=0.0, most=1.0, about="energy: part of R_QM within which no load is put (beta of the paper)"
     )
-    mm: str = key("surrogate", choices=("surrogate", "reference"), about="the MM law; reference: to test the coupling")
+    mm: str = key(
+        "surrogate", choices=("surrogate", "law", "reference"),
+        about="the MM law: that of [surrogate], that of mm_law, or the reference itself, to test the coupling",
+    )  # fmt: skip
+    mm_law: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"about": 'mm = "law": keys as of [reference], such as { parameters = "W-FS84" }'},
+    )
     truth: Literal["auto"] | bool = key(
         "auto", about="errors against the reference everywhere in the same domain: of the stage relax, or, of a law of "
         "whole structures, QM forces on all sites that move; auto: not of such a law"
@@ -59,6 +66,8 @@ def check_qmmm(tables: Mapping[str, Any]) -> None:
             raise ConfigError(
                 f"[qmmm] radius = {show(given.radius)}: must be a number or a list of {n_cores}, one for each defect"
             )
+    if (given.mm == "law") != bool(given.mm_law):
+        raise ConfigError('[qmmm] mm_law: is for mm = "law", which needs it; such as { parameters = "W-FS84" }')
     if given.tolerance is not None and isinstance(given.radius, tuple):
         raise ConfigError(f"[qmmm] tolerance: needs one radius to grow, not radius = {show(given.radius)}")
     if reference is not None and reference.is_total:

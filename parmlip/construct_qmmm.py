@@ -11,6 +11,8 @@ from scipy.spatial import cKDTree
 
 from parmlip import construct
 from parmlip.config import Study
+from parmlip.config_schema import read_table
+from parmlip.config_tables import Reference
 from parmlip.construct_controlled import lattice_law
 from parmlip.crystal.clamped_domain import ClampedDomain
 from parmlip.crystal.dislocation_disc import Disc
@@ -112,6 +114,8 @@ def mm_law(
     """
     if study.qmmm.mm == "reference":
         return construct.reference_law(study)
+    if study.qmmm.mm == "law":
+        return _given_law(study)
     if study.surrogate.kind == "ace":
         return construct.surrogate_law(results)
     law = lattice_law(study, of, study.simulation)
@@ -121,6 +125,12 @@ def mm_law(
     if isinstance(domain, Disc) and predictor_ad is not None:
         return law.about(PredictedState(lattice, domain.supercell, predictor_ad))
     return law.about(CellState(lattice, domain.supercell))
+
+
+def _given_law(study: Study) -> SiteLaw:
+    """That of `mm_law`, whose keys are those of [reference]."""
+    table = read_table(Reference, study.qmmm.mm_law, "[qmmm] mm_law")
+    return construct.reference_law(replace(study, tables={**study.tables, "reference": table}))
 
 
 def qm_forces(study: Study, of: Crystal, found: Coupling, sites: Sites) -> QMForces:
@@ -206,11 +216,14 @@ def _needed(study: Study) -> tuple[float, str]:
 
 def _check_rim(study: Study, domain: ClampedDomain) -> None:
     """The MM law's energies that change must see no surface."""
-    if study.qmmm.mm != "surrogate" or study.surrogate.kind != "ace":
+    if study.qmmm.mm == "law":
+        cutoff = _given_law(study).cutoff
+    elif study.qmmm.mm == "surrogate" and study.surrogate.kind == "ace":
+        cutoff = study.surrogate.reach
+    else:
         return  # an expansion reaches no farther than the reference, for which the rim was made
-    least = 2.0 * study.surrogate.reach
-    if domain.rim < least:
+    if domain.rim < 2.0 * cutoff:
         raise ConfigError(
-            f"[simulation] rim = {domain.rim:g}: must be at least {least:g} A, twice the surrogate's cutoff "
-            f"{study.surrogate.reach:g} A"
+            f"[simulation] rim = {domain.rim:g}: must be at least {2.0 * cutoff:g} A, twice the MM law's cutoff "
+            f"{cutoff:g} A"
         )

@@ -79,7 +79,7 @@ def _without_truth(study: Study) -> bool:
 
 
 def _without_surrogate(study: Study) -> bool:
-    return study.qmmm.mm == "reference"
+    return study.qmmm.mm != "surrogate"
 
 
 def _qmmm(*needs: str, instead: tuple[Callable[[Study], bool], Stage] | None = None) -> Stage:

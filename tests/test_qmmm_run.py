@@ -120,6 +120,23 @@ def test_one_law_everywhere_is_that_law(tmp_path):
         assert found["qmmm.ghost_force"] < 1e-12
 
 
+def test_an_mm_law_that_does_not_match_has_ghost_forces_which_force_mixing_does_not_see(tmp_path):
+    (tmp_path / "run.toml").write_text(INPUT)
+    errors = {}
+    for kind, correction in (("energy", "false"), ("energy", "true"), ("force", "true")):
+        end = parmlip(
+            tmp_path, "run.toml", "--overwrite", "--set", f"qmmm.kind={kind}", "--set", f"qmmm.correction={correction}",
+            "--set", "qmmm.mm=law", "--set", 'qmmm.mm_law={ parameters = "W-FS84" }',
+            "--set", 'run.stages=["build","reference","relax","qmmm"]',
+        )  # fmt: skip
+        assert end.returncode == 0, end.stdout + end.stderr
+        found = results(tmp_path / "run.h5")
+        assert found["qmmm.ghost_force"] == pytest.approx(8.7e-3, rel=0.1)
+        errors[kind, correction] = found["qmmm.geometry_error"]
+    assert errors["energy", "false"] > 2.0 * errors["energy", "true"]
+    assert errors["energy", "false"] > 2.0 * errors["force", "true"]
+
+
 @pytest.mark.mpi
 @pytest.mark.parametrize("kind", ["energy", "force"])
 def test_runs_on_several_ranks_agree_and_structures_carry_their_regions(kind, shared_tmp, comm):
@@ -143,6 +160,8 @@ def test_runs_on_several_ranks_agree_and_structures_carry_their_regions(kind, sh
     [
         ("simulation={ cell = [8, 8] }", '"qmmm" needs a far field that stands still: [simulation] domain = "disc"'),
         ("simulation.defects=[]", '"qmmm" needs defects or dislocations in [simulation]'),
+        ("qmmm.mm=law", '[qmmm] mm_law: is for mm = "law", which needs it'),
+        ('qmmm.mm_law={ parameters = "W-FS84" }', '[qmmm] mm_law: is for mm = "law", which needs it'),
         ("qmmm.radius=[5.0, 6.0]", "[qmmm] radius = [5.0, 6.0]: must be a number or a list of 1, one for each defect"),
         ('relax.laws=["surrogate"]', '[qmmm] truth: needs "reference" in [relax] laws; or write truth = false'),
     ],
@@ -150,6 +169,23 @@ def test_runs_on_several_ranks_agree_and_structures_carry_their_regions(kind, sh
 def test_couplings_that_cannot_be_are_refused_by_the_input(override, message):
     with pytest.raises(ConfigError) as caught:
         study(override)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("law", "message"),
+    [
+        ('{ parametres = "W-FS84" }', "[qmmm] mm_law unknown key 'parametres'; did you mean 'parameters'?"),
+        ('{ parameters = "W-FS85" }', '[qmmm] mm_law parameters = "W-FS85": must be one of'),
+        (
+            '{ kind = "ase", calculator = "ase.calculators.emt.EMT" }',
+            '[qmmm] mm_law: kind = "ase" has no site energies',
+        ),
+    ],
+)
+def test_mm_laws_that_cannot_be_are_refused(law, message):
+    with pytest.raises(ConfigError) as caught:
+        study("qmmm.mm=law", f"qmmm.mm_law={law}")
     assert message in str(caught.value)
 
 
