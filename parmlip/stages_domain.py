@@ -80,8 +80,11 @@ def energy_of(
 
 
 def predictor_energy(energy: Energy, predictor_ad: RealArray, relaxed: float, which: str) -> Fields:
-    """Energy of the predictor like that of the relaxed state, eV; none where the law is not valid there. Collective."""
-    if not predictor_ad.any():
+    """Energy of the predictor like that of the relaxed state, eV, where the law is valid at its rough core. Collective.
+
+    Of the reference: surrogates say anything there.
+    """
+    if which != "reference" or not predictor_ad.any():
         return {}
     try:
         before = energy.difference(energy.sites.restrict(predictor_ad))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # matplotlib takes half a second
     from matplotlib.lines import Line2D
 
 _COLOURS: Final = ("#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#000000")
+_ROUNDING: Final = 1e-7  # angstrom, eV
 _GREY: Final = "#7F7F7F"
 _MARKERS: Final = "osD^v<>"
 Style = Literal["-", "--", "-.", ":"]
@@ -38,8 +39,12 @@ _ABSCISSAS: Final = {
 
 
 def shown_quantities(series: Sequence[LineSeries]) -> list[str]:
-    """The quantities that have a panel: those known at two points of a series."""
-    return [q for q in QUANTITIES if any(np.count_nonzero(np.isfinite(one.errors[q])) > 1 for one in series)]
+    """The quantities that have a panel: those known at two points of a series, and not zero by symmetry."""
+
+    def known(one: LineSeries, quantity: str) -> int:
+        return int(np.count_nonzero(np.isfinite(one.errors[quantity]) & (one.errors[quantity] > _ROUNDING)))
+
+    return [q for q in QUANTITIES if any(known(one, q) > 1 for one in series)]
 
 
 def dislocation_panels(panels: Sequence[Axes], series: Sequence[LineSeries], quantities: Sequence[str]) -> None:
