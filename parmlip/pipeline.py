@@ -203,7 +203,7 @@ def _work(
         with timed(f"stage {task.name}"):
             of_point = task.point.study if task.point else study
             at = Results(study.output, results.swept, task.index, comm=group)
-            fields = stages[task.name].of(study).run(of_point, at, group)
+            fields = stages[task.name].of(of_point).run(of_point, at, group)
 
             def write() -> None:
                 with turn():

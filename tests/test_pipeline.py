@@ -224,6 +224,21 @@ def test_a_step_is_done_once_for_all_points_that_agree_in_what_it_depends_on(tmp
     assert calls == [("report", None)]
 
 
+def test_a_point_takes_the_variant_of_a_step_that_its_own_values_ask_for(tmp_path):
+    calls = []
+    stages = tracing(calls)
+    pick, controlled = STAGES["train"].instead
+
+    def work(study, results, comm):
+        calls.append(("train_controlled", results.point))
+        return {"number": Field(0)}
+
+    stages["train"] = dataclasses.replace(stages["train"], instead=(pick, dataclasses.replace(controlled, run=work)))
+    kinds = 'sweep.surrogate.kind, surrogate.states=[["ace", "equilibrium"], ["taylor", "lattice"]]'
+    run(study_of(tmp_path / "run.h5", kinds), MPI.COMM_SELF, stages=stages)
+    assert [call for call in calls if call[0].startswith("train")] == [("train", 0), ("train_controlled", 1)]
+
+
 def test_points_that_differ_in_no_key_of_a_step_are_alike():
     study = study_of(Path("run.h5"), SWEEP, "sweep.relax.force_tolerance=[1e-3, 1e-4]")
     same = alike(study)
