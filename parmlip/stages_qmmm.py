@@ -39,44 +39,38 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from mpi4py import MPI
 from numpy.typing import NDArray
 
 from parmlip import construct
-from parmlip.analysis.errors import compare_geometry
 from parmlip.analysis.sampled_residual import Estimate
 from parmlip.config import Study
-from parmlip.construct_qmmm import Coupling, coupling, forces_everywhere, mm_law, perfect_domain, qm_forces
+from parmlip.construct_qmmm import coupling, mm_law
 from parmlip.crystal.clamped_domain import ClampedDomain
-from parmlip.crystal.dislocation_disc import Disc
 from parmlip.crystal.lattices import Lattice
-from parmlip.crystal.nearest import nearest_neighbours
-from parmlip.crystal.regions import NAMES, Regions
+from parmlip.crystal.regions import NAMES
 from parmlip.errors import GeometryError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance
 from parmlip.mechanics.clamped import ClampedEnergy
-from parmlip.mechanics.crystal_stiffness import HybridOnCrystal, on_lattice
-from parmlip.mechanics.energy_mixing import MixedEnergy, ghost_gradient, on_same_places
 from parmlip.mechanics.force_balance import balance_forces
-from parmlip.mechanics.force_mixing import HybridForces, QMForces, SiteLawForces
-from parmlip.mechanics.patch_test import relaxed_patch
+from parmlip.mechanics.force_mixing import SiteLawForces
 from parmlip.mechanics.relax import relax
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 from parmlip.stages_dislocations import start
-from parmlip.stages_domain import predictor, shared_sites
+from parmlip.stages_domain import predictor
 from parmlip.stages_equilibrium import crystal_of
+from parmlip.stages_qmmm_errors import errors, errors_of_whole
 from parmlip.stages_qmmm_estimate import Growth, estimate_fields, has_estimate, largest_radius
+from parmlip.stages_qmmm_ghost import dead_load, patch_fields
+from parmlip.stages_qmmm_problem import Problem, Smaller, crystal_in_cores, digest, hybrid_forces, linear, mixed
 
 logger = logging.getLogger(__name__)
 
@@ -85,33 +79,6 @@ Crystal = tuple[Lattice, float]
 RealArray = NDArray[np.float64]
 
 _WARM = 1e-2  # eV / angstrom: to which the MM law's equilibrium is sought, from which forces are balanced
-
-
-@dataclass(frozen=True, eq=False)
-class _Problem:
-    """What all parts of the stage work on."""
-
-    study: Study
-    results: Results
-    comm: MPI.Comm
-    of: Crystal
-    found: Coupling
-    predictor_ad: RealArray
-    start_ad: RealArray  # where relaxations begin: a core may be another than the predictor's
-    zero_ad: RealArray  # where differences of energy begin: the predictor, if the reference is valid there
-    reference: SiteLaw | None  # None: it has no site energies
-    mm: SiteLaw
-    smaller: tuple[float, RealArray] | None  # R_QM and equilibrium (n_sites, d) to start from
-
-    @property
-    def domain(self) -> ClampedDomain:
-        """Of [simulation]."""
-        return self.found.domain
-
-    @property
-    def regions(self) -> Regions:
-        """In it."""
-        return self.found.regions
 
 
 def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
@@ -130,7 +97,8 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             if radius is None:
                 break
             u_ad = comm.bcast(fields["displacement"].value)
-            smaller = float(problem.regions.radius_a.max()), u_ad
+            truth = {name: fields[name] for name in fields if name.startswith("truth")}
+            smaller = Smaller(float(problem.regions.radius_a.max()), u_ad, truth)
             grown = problem.study.with_value("qmmm.radius", radius)
             problem, fields, estimate = _coupled(grown, results, comm, of, smaller)
         if not growth.met:
@@ -141,13 +109,13 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         fields |= growth.fields()
     if problem.study.qmmm.patch_test and problem.reference is not None:
         with timed("patch test"):
-            fields |= _patch_fields(problem)
+            fields |= patch_fields(problem)
     return fields
 
 
 def _coupled(
-    study: Study, results: Results, comm: MPI.Comm, of: Crystal, smaller: tuple[float, RealArray] | None
-) -> tuple[_Problem, Fields, Estimate | None]:
+    study: Study, results: Results, comm: MPI.Comm, of: Crystal, smaller: Smaller | None
+) -> tuple[Problem, Fields, Estimate | None]:
     """The equilibrium for the QM region of `study`, its errors as far as they are wanted and their estimate."""
     found = coupling(study, of)
     u0_ad = predictor(study, results, of)
@@ -156,11 +124,11 @@ def _coupled(
     mm = mm_law(study, results, of, found.domain, u0_ad)
     start_ad = _unrelaxed(study, results, of, found.domain, u0_ad)
     zero_ad = _valid(study, results, found.domain, reference, (u0_ad, start_ad), comm)
-    problem = _Problem(study, results, comm, of, found, u0_ad, start_ad, zero_ad, reference, mm, smaller)
+    problem = Problem(study, results, comm, of, found, u0_ad, start_ad, zero_ad, reference, mm, smaller)
     fields = _region_fields(problem)
     load_ad = None
     if reference is not None:
-        load_ad, ghost = _load(problem)
+        load_ad, ghost = dead_load(problem)
         fields |= ghost
     begin = time.perf_counter()
     with timed("coupled equilibrium"):
@@ -173,13 +141,13 @@ def _coupled(
     estimate = None
     if has_estimate(study):
         u_ad = comm.bcast(fields["displacement"].value)
-        told, estimate = estimate_fields(study, of, found, _linear(problem), u_ad, _crystal_in_cores(problem))
+        told, estimate = estimate_fields(study, of, found, linear(problem), u_ad, crystal_in_cores(problem))
         fields |= told
     if study.qmmm.truth and reference is not None:
-        fields |= _errors(problem, fields)
+        fields |= errors(problem, fields)
     if study.qmmm.truth is True and reference is None:
         with timed("QM everywhere"):
-            fields |= _errors_of_whole(problem, fields)
+            fields |= errors_of_whole(problem, fields)
     return problem, fields, estimate
 
 
@@ -219,7 +187,7 @@ def _valid(
     return np.asarray(results.read("relax_reference", "displacement"))
 
 
-def _region_fields(problem: _Problem) -> Fields:
+def _region_fields(problem: Problem) -> Fields:
     r, radius = problem.regions, float(problem.regions.radius_a.max())
     counts = r.counts()
     n_cluster = int(np.count_nonzero(r.cluster_a))
@@ -244,9 +212,9 @@ def _region_fields(problem: _Problem) -> Fields:
 # -- the coupled equilibrium -------------------------------------------------------------------------------------------
 
 
-def _energy_mixing(problem: _Problem, load_ad: RealArray | None) -> Fields:
+def _energy_mixing(problem: Problem, load_ad: RealArray | None) -> Fields:
     assert problem.reference is not None  # the input was checked
-    energy = _mixed(problem, problem.domain, problem.regions.qm_a, problem.zero_ad, load_ad)
+    energy = mixed(problem, problem.domain, problem.regions.qm_a, problem.zero_ad, load_ad)
     start_nd, started = _start(problem, energy)
     found = relax(energy, start_nd, problem.study.relax, what="energy mixing")
     return {
@@ -261,43 +229,8 @@ def _energy_mixing(problem: _Problem, load_ad: RealArray | None) -> Fields:
     }
 
 
-def _linear(problem: _Problem) -> ClampedEnergy:
-    """The energy whose Hessian is the coupling's, or near it."""
-    domain, u0_ad = problem.domain, problem.predictor_ad
-    if problem.reference is None:
-        return ClampedEnergy(problem.mm, domain.supercell, domain.free_a, u0_ad, comm=problem.comm)
-    if problem.study.qmmm.kind == "energy":
-        return _mixed(problem, domain, problem.regions.qm_a, problem.zero_ad)
-    # deep in the QM region MM energies touch no MM force, and may not be defined: a core is no crystal
-    return _mixed(problem, domain, problem.found.deep(problem.mm, u0_ad), problem.zero_ad)
-
-
-def _hybrid(problem: _Problem) -> HybridForces:
-    energy = _linear(problem)
-    qm = qm_forces(problem.study, problem.of, problem.found, energy.sites)
-    return _with_preconditioner(problem, energy, qm, problem.regions.qm_a)
-
-
-def _with_preconditioner(
-    problem: _Problem, energy: ClampedEnergy, qm: QMForces, qm_a: NDArray[np.bool_]
-) -> HybridForces:
-    perfect = _crystal_in_cores(problem)
-    if perfect is not None:
-        return HybridOnCrystal(energy, qm, qm_a, perfect)
-    return HybridForces(energy, qm, qm_a)
-
-
-def _crystal_in_cores(problem: _Problem) -> ClampedDomain | None:
-    """The MM law's crystal stands in cores of a reference without site energies, if all sites are of the lattice."""
-    if problem.reference is None and not isinstance(problem.domain, Disc):
-        perfect = perfect_domain(problem.study, problem.of)
-        if on_lattice(perfect, problem.domain.supercell.positions_ac) is not None:
-            return perfect
-    return None
-
-
-def _force_mixing(problem: _Problem) -> Fields:
-    study, hybrid = problem.study, _hybrid(problem)
+def _force_mixing(problem: Problem) -> Fields:
+    study, hybrid = problem.study, hybrid_forces(problem)
     energy = hybrid.energy
     start_nd, started = _start(problem, energy)
     if started == "predictor" and problem.reference is not None:
@@ -320,27 +253,12 @@ def _force_mixing(problem: _Problem) -> Fields:
     }
 
 
-def _mixed(
-    problem: _Problem,
-    domain: ClampedDomain,
-    qm_a: NDArray[np.bool_],
-    zero_ad: RealArray | None,
-    load_ad: RealArray | None = None,
-    mm: SiteLaw | None = None,
-) -> MixedEnergy:
-    assert problem.reference is not None
-    return MixedEnergy(
-        problem.reference, problem.mm if mm is None else mm, domain.supercell, qm_a, domain.free_a, zero_ad,
-        load_ad, comm=problem.comm,
-    )  # fmt: skip
-
-
-def _start(problem: _Problem, energy: ClampedEnergy) -> tuple[RealArray, str]:
+def _start(problem: Problem, energy: ClampedEnergy) -> tuple[RealArray, str]:
     """The state of the earlier point of the sweep with the largest smaller QM region, all else equal, or predictor."""
     start_nd, free_n = (energy.sites.restrict(x) for x in (problem.start_ad, problem.domain.free_a[:, None]))
     if problem.smaller is not None:
-        radius, u_ad = problem.smaller
-        return np.where(free_n, energy.sites.restrict(u_ad), start_nd), f"R_QM = {radius:.3f} A"
+        u_nd = energy.sites.restrict(problem.smaller.displacement_ad)
+        return np.where(free_n, u_nd, start_nd), f"R_QM = {problem.smaller.radius:.3f} A"
     best, at, results = 0.0, -1, problem.results
     for number in range(results.point or 0):
         other = results.at(number)
@@ -362,143 +280,10 @@ def _all_but_radius(study: Study) -> str:
     for table, names in (("qmmm", others), ("run", ("output", "stages", "groups"))):
         plain[table] = {name: value for name, value in plain[table].items() if name not in names}
     plain.pop("report", None)
-    return _digest(plain)
+    return digest(plain)
 
 
-def _digest(plain: Any) -> str:
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def _warm(problem: _Problem, energy: ClampedEnergy, start_nd: RealArray) -> tuple[RealArray, str]:
+def _warm(problem: Problem, energy: ClampedEnergy, start_nd: RealArray) -> tuple[RealArray, str]:
     """The MM law's equilibrium, with the QM law deep in the QM region, roughly."""
     settings = replace(problem.study.relax, force_tolerance=max(_WARM, problem.study.relax.force_tolerance))
     return relax(energy, start_nd, settings, what="start of force mixing").u_nd, "mm"
-
-
-# -- ghost forces and the patch test -----------------------------------------------------------------------------------
-
-
-def _perfect(problem: _Problem) -> tuple[ClampedDomain, Coupling, SiteLaw]:
-    """The domain without its point defects, the regions in it, the MM law for its sites."""
-    domain = perfect_domain(problem.study, problem.of)
-    found = coupling(problem.study, problem.of, domain)
-    return domain, found, mm_law(problem.study, problem.results, problem.of, domain, None)
-
-
-def _load(problem: _Problem) -> tuple[RealArray, Fields]:
-    """beta dE^H(0) of (3.10) at the sites of the domain, and how large ghost forces are with it and without."""
-    assert problem.reference is not None
-    domain, found, mm = _perfect(problem)
-    r = found.regions
-    ghost_ad = ghost_gradient(problem.reference, mm, domain.supercell, r.qm_a, domain.free_a, comm=problem.comm)
-    load_ad = np.where(r.beyond(problem.study.qmmm.correction_from)[:, None], ghost_ad, 0.0)
-    ghost, left = (float(np.abs(x_ad).max(initial=0.0)) for x_ad in (ghost_ad, ghost_ad - load_ad))
-    logger.info("ghost force on the perfect crystal: %.3e eV/A, with the dead load %.3e eV/A", ghost, left)
-    fields = {
-        "ghost_force": Field(ghost, "eV/A", "of energy mixing on the homogeneous crystal, largest component"),
-        "ghost_force_corrected": Field(left, "eV/A", "with the dead load"),
-    }
-    return on_same_places(domain.supercell, problem.domain.supercell, load_ad), fields
-
-
-def _patch_fields(problem: _Problem) -> Fields:
-    """Forces of all schemes before relaxation, and what becomes of the perfect crystal: figure 4.2."""
-    load_ad, _ = _load(problem)
-    domain, found, mm = _perfect(problem)
-    r = found.regions
-    perfect_load_ad = on_same_places(problem.domain.supercell, domain.supercell, load_ad)
-    patch: dict[str, Field] = {
-        "positions": Field(domain.supercell.positions_ac, "A", "of the perfect domain"),
-        "region": Field(r.label_a),
-        "distance": Field(r.distance_a, "A"),
-    }
-    for name, load in (("", None), ("_corrected", perfect_load_ad)):
-        energy = _mixed(problem, domain, r.qm_a, None, load, mm)
-        end = relaxed_patch(energy, problem.study.relax, what=f"patch test{name.replace('_', ', ')}")
-        logger.info("patch test%s: drift %.3e A", name.replace("_", ", "), end.drift)
-        patch |= {
-            f"drift{name}": Field(end.drift, "A", "largest component of the displacement"),
-            f"converged{name}": Field(end.converged),
-            f"displacement{name}": Field(end.displacement_ad, "A"),
-        }
-    everywhere = np.ones_like(problem.regions.qm_a)
-    for name, qm_a, load in (
-        ("unrelaxed_reference", everywhere, None),
-        ("unrelaxed_energy", problem.regions.qm_a, None),
-        ("unrelaxed_energy_corrected", problem.regions.qm_a, load_ad),
-    ):
-        energy = _mixed(problem, problem.domain, qm_a, problem.zero_ad, load)
-        _, f_nd = energy.difference_and_forces(energy.sites.restrict(problem.start_ad))
-        patch[name] = Field(energy.sites.gather(f_nd), "eV/A", "where relaxations begin")
-    if problem.study.qmmm.kind == "force":  # the buffer of energy mixing is too small for forces
-        hybrid = _hybrid(problem)
-        f_nd = hybrid.forces(hybrid.energy.sites.restrict(problem.start_ad))
-        if isinstance(hybrid.qm, SiteLawForces):
-            hybrid.qm.destroy()
-        patch["unrelaxed_force"] = Field(hybrid.energy.sites.gather(f_nd), "eV/A", "where relaxations begin")
-    return {"patch": Field(patch)}
-
-
-# -- errors ------------------------------------------------------------------------------------------------------------
-
-
-def _errors(problem: _Problem, fields: Fields) -> Fields:
-    """Against the reference everywhere in the same domain."""
-    comm, cell = problem.comm, problem.domain.supercell
-    true_ad = np.asarray(problem.results.read("relax_reference", "displacement"))
-    u_ad = comm.bcast(fields["displacement"].value)
-    assert problem.reference is not None
-    energy = ClampedEnergy(problem.reference, cell, problem.domain.free_a, problem.zero_ad, comm=comm)
-    here, true_energy = (energy.difference(energy.sites.restrict(x_ad)) for x_ad in (u_ad, true_ad))
-    found = _geometry(problem, true_ad, u_ad)
-    found["energy_excess"] = Field(here - true_energy, "eV", "of the reference at the coupled equilibrium")
-    if "energy" in fields and problem.zero_ad is problem.predictor_ad:
-        found["energy_error"] = Field(abs(fields["energy"].value - true_energy), "eV", "of the relaxation energy")
-    logger.info("energy excess %.3e eV", here - true_energy)
-    return found
-
-
-def _errors_of_whole(problem: _Problem, fields: Fields) -> Fields:
-    """The same for a law of whole structures: its equilibrium is that of QM forces on all sites that move."""
-    study, results = problem.study, problem.results
-    u_ad = problem.comm.bcast(fields["displacement"].value)
-    plain = study.as_dict()
-    plain["reference"].pop("cache")
-    digest = _digest({name: plain[name] for name in ("crystal", "reference", "simulation")})
-    for number in range(results.point or 0):
-        other = results.at(number)
-        if "truth_of" in other.names("qmmm") and other.read("qmmm", "truth_of") == digest:
-            logger.info("QM everywhere: as found at point %d", number)
-            return _geometry(problem, np.asarray(other.read("qmmm", "truth")), u_ad)
-    energy = ClampedEnergy(
-        problem.mm, problem.domain.supercell, problem.domain.free_a, problem.predictor_ad, comm=problem.comm
-    )
-    qm = forces_everywhere(study, problem.of, problem.found, energy.sites)
-    hybrid = _with_preconditioner(problem, energy, qm, problem.domain.free_a)
-    found = balance_forces(hybrid, energy.sites.restrict(u_ad), study.relax, what="QM everywhere")
-    true_ad = energy.sites.gather_to_all(found.u_nd)
-    return {
-        "truth": Field(true_ad, "A", "equilibrium with QM forces on all sites that move"),
-        "truth_of": Field(digest, "", "digest of the tables that it depends on"),
-        "truth_iterations": Field(found.iterations),
-        "truth_calls": Field(hybrid.evaluations, "", "of QM forces"),
-        **_geometry(problem, true_ad, u_ad),
-    }
-
-
-def _geometry(problem: _Problem, true_ad: RealArray, u_ad: RealArray) -> Fields:
-    study, comm, cell = problem.study, problem.comm, problem.domain.supercell
-    pairs = nearest_neighbours(cell, study.compare.stencil, shared_sites(study, problem.of, cell, comm))
-    geometry = compare_geometry(pairs, true_ad, u_ad, study.compare.same_basin, comm=comm)
-    if not geometry.same_basin:
-        logger.warning(
-            "the coupled equilibrium is in another basin than the reference's: its errors are not those of this one"
-        )
-    logger.info("geometry error %.3e A", geometry.error)
-    return {
-        "geometry_error": Field(geometry.error, "A", "||D u - D u^H||, stencil norm"),
-        "geometry_norm": Field(geometry.reference_norm, "A", "||D u||, predictor included"),
-        "geometry_error_relative": Field(geometry.relative),
-        "max_displacement_difference": Field(geometry.max_difference, "A"),
-        "same_basin": Field(geometry.same_basin),
-    }

@@ -1,0 +1,83 @@
+"""Ghost forces of energy mixing on the perfect crystal, the dead load against them, the patch test."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parmlip.construct_qmmm import Coupling, coupling, mm_law, perfect_domain
+from parmlip.crystal.clamped_domain import ClampedDomain
+from parmlip.io.hdf5 import Field
+from parmlip.mechanics.energy_mixing import ghost_gradient, on_same_places
+from parmlip.mechanics.force_mixing import SiteLawForces
+from parmlip.mechanics.patch_test import relaxed_patch
+from parmlip.potentials.base import SiteLaw
+from parmlip.stages_qmmm_problem import Problem, hybrid_forces, mixed
+
+logger = logging.getLogger(__name__)
+
+Fields = dict[str, Field]
+RealArray = NDArray[np.float64]
+
+
+def _perfect(problem: Problem) -> tuple[ClampedDomain, Coupling, SiteLaw]:
+    """The domain without its point defects, the regions in it, the MM law for its sites."""
+    domain = perfect_domain(problem.study, problem.of)
+    found = coupling(problem.study, problem.of, domain)
+    return domain, found, mm_law(problem.study, problem.results, problem.of, domain, None)
+
+
+def dead_load(problem: Problem) -> tuple[RealArray, Fields]:
+    """beta dE^H(0) of (3.10) at the sites of the domain, and how large ghost forces are with it and without."""
+    assert problem.reference is not None
+    domain, found, mm = _perfect(problem)
+    r = found.regions
+    ghost_ad = ghost_gradient(problem.reference, mm, domain.supercell, r.qm_a, domain.free_a, comm=problem.comm)
+    load_ad = np.where(r.beyond(problem.study.qmmm.correction_from)[:, None], ghost_ad, 0.0)
+    ghost, left = (float(np.abs(x_ad).max(initial=0.0)) for x_ad in (ghost_ad, ghost_ad - load_ad))
+    logger.info("ghost force on the perfect crystal: %.3e eV/A, with the dead load %.3e eV/A", ghost, left)
+    fields = {
+        "ghost_force": Field(ghost, "eV/A", "of energy mixing on the homogeneous crystal, largest component"),
+        "ghost_force_corrected": Field(left, "eV/A", "with the dead load"),
+    }
+    return on_same_places(domain.supercell, problem.domain.supercell, load_ad), fields
+
+
+def patch_fields(problem: Problem) -> Fields:
+    """Forces of all schemes before relaxation, and what becomes of the perfect crystal: figure 4.2."""
+    load_ad, _ = dead_load(problem)
+    domain, found, mm = _perfect(problem)
+    r = found.regions
+    perfect_load_ad = on_same_places(problem.domain.supercell, domain.supercell, load_ad)
+    patch: dict[str, Field] = {
+        "positions": Field(domain.supercell.positions_ac, "A", "of the perfect domain"),
+        "region": Field(r.label_a),
+        "distance": Field(r.distance_a, "A"),
+    }
+    for name, load in (("", None), ("_corrected", perfect_load_ad)):
+        energy = mixed(problem, domain, r.qm_a, None, load, mm)
+        end = relaxed_patch(energy, problem.study.relax, what=f"patch test{name.replace('_', ', ')}")
+        logger.info("patch test%s: drift %.3e A", name.replace("_", ", "), end.drift)
+        patch |= {
+            f"drift{name}": Field(end.drift, "A", "largest component of the displacement"),
+            f"converged{name}": Field(end.converged),
+            f"displacement{name}": Field(end.displacement_ad, "A"),
+        }
+    everywhere = np.ones_like(problem.regions.qm_a)
+    for name, qm_a, load in (
+        ("unrelaxed_reference", everywhere, None),
+        ("unrelaxed_energy", problem.regions.qm_a, None),
+        ("unrelaxed_energy_corrected", problem.regions.qm_a, load_ad),
+    ):
+        energy = mixed(problem, problem.domain, qm_a, problem.zero_ad, load)
+        _, f_nd = energy.difference_and_forces(energy.sites.restrict(problem.start_ad))
+        patch[name] = Field(energy.sites.gather(f_nd), "eV/A", "where relaxations begin")
+    if problem.study.qmmm.kind == "force":  # the buffer of energy mixing is too small for forces
+        hybrid = hybrid_forces(problem)
+        f_nd = hybrid.forces(hybrid.energy.sites.restrict(problem.start_ad))
+        if isinstance(hybrid.qm, SiteLawForces):
+            hybrid.qm.destroy()
+        patch["unrelaxed_force"] = Field(hybrid.energy.sites.gather(f_nd), "eV/A", "where relaxations begin")
+    return {"patch": Field(patch)}
