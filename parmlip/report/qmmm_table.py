@@ -44,6 +44,11 @@ class Coupled:
         radius = self.radius[self._use(quantity)]
         return float(radius.min()), float(radius.max())
 
+    def local_slopes(self, quantity: str) -> RealArray:
+        """Slopes from each point that is used to the next: where errors of a fit show they are those of the floor."""
+        use = self._use(quantity)
+        return np.asarray(np.diff(np.log(self.errors[quantity][use])) / np.diff(np.log(self.radius[use])))
+
     def _use(self, quantity: str) -> NDArray[np.bool_]:
         error = self.errors[quantity]
         return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0))
@@ -113,6 +118,8 @@ def coupled_lines(path: Path) -> list[str]:
                 if one.conditions:
                     told = ", ".join(f"{name} {error:.1e}" for name, error in one.conditions.items())
                     theory += f" until the errors of the fit show ({told})"
+                local = ", ".join(f"{x:.1f}" for x in one.local_slopes(quantity))
+                theory += f"; from point to point {local}"
             first, last = (r / one.lattice_constant for r in one.window(quantity))
             lines.append(
                 f"{before}{one.kind} mixing, {words} ~ R_QM^{slope.slope:.2f} over {slope.n} points of {first:.1f} to "

@@ -84,6 +84,7 @@ def test_the_report_tells_slope_window_and_the_errors_of_the_fit(tmp_path):
     lines = coupled_lines(written(tmp_path / "run.h5"))
     expected = "over 4 points of 3.1 to 8.8 a, 95 % interval -3.00 to -3.00; theory R_QM^-4 until the errors of the fit"
     assert any(expected in line and "force_derivative_1 2.0e-03" in line for line in lines)
+    assert all("from point to point -3.0, -3.0, -3.0" in line for line in lines)
     assert any(line.startswith("expansion, order 3: force mixing") and "theory R_QM^-5" in line for line in lines)
     assert not any("until" in line for line in lines if line.startswith("expansion"))
 
