@@ -6,6 +6,7 @@ import pytest
 from parmlip.errors import DataError
 from parmlip.io.hdf5 import Field, ResultFile
 from parmlip.report import draw, table
+from parmlip.report.labels import plain_ticks
 from parmlip.report.sweep import read_sweep
 
 RNG = np.random.default_rng(4)
@@ -166,3 +167,15 @@ def test_figures_that_cannot_be_written_are_an_error(single, tmp_path):
 def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
         table(tmp_path / "none.h5")
+
+
+@pytest.mark.parametrize(("low", "high", "most"), [(0.00726, 0.00735, 6), (0.0009, 0.02, 6), (1.0, 1000.0, 10)])
+def test_ticks_of_an_axis_are_few_however_short_it_is(low, high, most):
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    plain_ticks(axes.xaxis)
+    ticks = np.array(axes.xaxis.get_majorticklocs())
+    assert 2 <= np.count_nonzero((ticks >= low) & (ticks <= high)) <= most

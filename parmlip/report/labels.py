@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ RealArray = NDArray[np.float64]
 Box = tuple[float, float, float, float]  # left, bottom, right, top
 
 SIZE: Final = 9.5  # of the font, points
+_MANY: Final = 7  # ticks of an axis that have no room
 MARKER: Final = 4.0  # half the width of a marker, points
 # Centre of a text from its point, in points and in the order of preference; the width of the text is added sideways.
 PLACES: Final = ((0, -12), (0, 12), (1, 0), (-1, 0), (1, -10), (-1, -10), (1, 10), (-1, 10), (0, -24), (0, 24))
@@ -53,10 +54,17 @@ def place_labels(axes: Axes, texts: Sequence[str], x: RealArray, y: RealArray, m
 
 
 def plain_ticks(axis: XAxis | YAxis) -> None:
-    """Ticks at 1, 2, 5 of every decade, as plain numbers."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+    """Ticks at 1, 2, 5 of every decade, as plain numbers; a few others on an axis that is too short for these."""
+    from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    class Ticks(LogLocator):
+        def tick_values(self, vmin: float, vmax: float) -> Any:
+            ticks = np.asarray(super().tick_values(vmin, vmax))
+            inside = np.count_nonzero((ticks >= vmin) & (ticks <= vmax))
+            # with fewer than two of its own it takes those of linear axes, whose numbers run into each other
+            return ticks if inside < _MANY else MaxNLocator(nbins=3).tick_values(vmin, vmax)
+
+    axis.set_major_locator(Ticks(subs=(1.0, 2.0, 5.0)))
     axis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_minor_formatter(NullFormatter())
 
