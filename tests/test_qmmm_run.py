@@ -155,6 +155,41 @@ def test_runs_on_several_ranks_agree_and_structures_carry_their_regions(kind, sh
             np.testing.assert_array_equal(atoms.arrays["region"], np.array(NAMES)[region])
 
 
+@pytest.mark.parametrize("kind", ["energy", "force"])
+def test_a_tolerance_lets_the_qm_region_grow_until_the_estimate_which_is_the_error_is_below(tmp_path, kind):
+    (tmp_path / "run.toml").write_text(INPUT)
+    keys = ("radius=7.0", "tolerance=6e-4", f'kind="{kind}"')
+    done = parmlip(tmp_path, "run.toml", *(part for key in keys for part in ("--set", f"qmmm.{key}")))
+    assert done.returncode == 0, done.stdout + done.stderr
+    values, file = scalars(tmp_path / "run.h5"), ResultFile(tmp_path / "run.h5")
+    growth = file.read("qmmm", "growth")
+    assert len(growth["radius_angstrom"]) > 1
+    assert (np.diff(growth["n_qm"]) > 0).all()
+    wrong = np.abs(growth["estimate"] / growth["geometry_error"] - 1.0)  # of first order in the error
+    assert wrong[0] < 0.15
+    assert (wrong[1:] < 0.02).all()
+    assert (growth["estimate"][:-1] > 6e-4).all()
+    assert growth["estimate"][-1] <= 6e-4
+    assert values["qmmm.tolerance_met"]
+    assert values["qmmm.radius_angstrom"] == growth["radius_angstrom"][-1]
+    assert values["qmmm.geometry_error"] == growth["geometry_error"][-1]
+    assert values["qmmm.start"].startswith("R_QM = ")
+
+
+def test_a_tolerance_that_the_domain_is_too_small_for_is_told_and_the_largest_region_kept(tmp_path):
+    (tmp_path / "run.toml").write_text(INPUT)
+    keys = ("radius=14.0", "tolerance=1e-9", "samples=20")
+    done = parmlip(tmp_path, "run.toml", *(part for key in keys for part in ("--set", f"qmmm.{key}")))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (
+        "[qmmm] tolerance = 1e-09 A is not met: no larger QM region fits into [simulation] radius = 40" in done.stdout
+    )
+    values = scalars(tmp_path / "run.h5")
+    assert not values["qmmm.tolerance_met"]
+    assert 28.0 < values["qmmm.radius_angstrom"] < 29.5  # with the buffer of 10.5 A within 40 A
+    assert values["qmmm.geometry_error_estimate_noise"] > 0.0
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [

@@ -86,3 +86,17 @@ def test_the_truth_is_found_once_in_a_sweep(tmp_path):
     has = ["truth" in file.names("qmmm", point=i) for i in (0, 1)]
     assert has == [True, False]
     assert float(file.read("qmmm", "geometry_norm", point=0)) == float(file.read("qmmm", "geometry_norm", point=1))
+
+
+def test_a_tolerance_samples_the_forces_of_a_calculator_and_finds_the_truth_once(tmp_path):
+    text = COPPER.format(output=tmp_path / "cu.h5").partition("[sweep]")[0]
+    settings = ["qmmm.radius=6.0", "qmmm.tolerance=1e-9", "qmmm.samples=4", "relax.force_tolerance=1e-3"]
+    run(loads(text, settings), MPI.COMM_SELF)
+    file = ResultFile(tmp_path / "cu.h5")
+    growth = file.read("qmmm", "growth")
+    assert not file.read("qmmm", "tolerance_met")
+    assert growth["radius_angstrom"][-1] == pytest.approx(8.0, abs=0.01)  # with the buffer of 6 A within 14 A
+    assert (np.diff(growth["geometry_error"]) < 0.0).all()
+    assert (growth["noise"] > 0.0).all()
+    assert 0 < file.read("qmmm", "n_samples") <= 12
+    assert len(growth["n_qm"]) == 2
