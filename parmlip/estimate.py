@@ -11,8 +11,10 @@ from mpi4py import MPI
 from parmlip import construct
 from parmlip.config import Study, Surrogate, Training
 from parmlip.config_fit_tables import LATTICE_NAMES
+from parmlip.construct_loops import is_loop
 from parmlip.construct_qmmm import coupling
 from parmlip.crystal.lattices import Lattice
+from parmlip.estimate_loops import loop_lines
 from parmlip.fit.dataset_files import counts_by_type, counts_table, nearest_distance, species_of
 from parmlip.fit.lattice_design import Observations
 from parmlip.fit.lattice_observations import lattice_observations
@@ -46,7 +48,10 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
         law.law.connect()
     of = construct.lattice(study, law) if study.crystal.lattice is not None else None
     lines += [] if of is None else [f"lattice constant {of[1]:.8f} A"]
-    if "simulation" in study.tables:
+    if "simulation" in study.tables and is_loop(study.simulation) and of is not None:
+        of_law = _ranged(study) if isinstance(law, CachedLaw) else law
+        lines += loop_lines(study, of_law, of, n_ranks)
+    elif "simulation" in study.tables:
         cell = construct.supercell(study, study.simulation, of)
         lines.append(f"simulation cell: {cell.n_sites} sites")
         if "rates" in study.run.stages and of is not None:

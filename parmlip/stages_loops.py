@@ -139,6 +139,7 @@ def compared_loops(
     distance_a = made.line_distances()
     core, far = core_and_far(pairs, difference_ad, distance_a <= radius, comm=comm)
     return {
+        **_energies(results),
         "max_core_shift": Field(shift, "A", "of the surrogate's loop against the reference's"),
         "loop_area_change": Field(change, "", "of the area vector, relative"),
         "same_cores": Field(same),
@@ -146,6 +147,24 @@ def compared_loops(
         "core_radius": Field(radius, "A"),
         "geometry_error_core": Field(core, "A", "of the sites within it of the line"),
         "geometry_error_far": Field(far, "A", "of all others"),
+    }
+
+
+def _energies(results: Results) -> Fields:
+    """Energies against each law's own crystal, where they are known. Collective.
+
+    Reference configurations with a platelet are crowded or open at its rim as nothing else is: differences to them are
+    ruled by what laws make of that.
+    """
+    steps = ("relax_reference", "relax_surrogate")
+    if not all("formation_energy" in results.names(step) for step in steps):
+        return {}
+    reference, surrogate = (float(results.read(step, "formation_energy")) for step in steps)
+    about = "against the law's own perfect crystal"
+    return {
+        "energy_reference": Field(reference, "eV", about),
+        "energy_surrogate": Field(surrogate, "eV", about),
+        "energy_error": Field(abs(reference - surrogate), "eV", about),
     }
 
 

@@ -231,6 +231,24 @@ def place_loop(
     return loop, upward_c
 
 
+def loop_sites(
+    lattice: Lattice, lattice_constant: float, repeats: tuple[int, int, int], asked: LoopAsked
+) -> tuple[Loop, int]:
+    """The loop, and about how many sites its cell has (a platelet has whole columns); no sites are made.
+
+    Raises
+    ------
+    ConfigError
+        As `place_loop`.
+    """
+    cell_cc = np.array(repeats)[:, None] * lattice.cell(lattice_constant)
+    loop, upward_c = place_loop(lattice, lattice_constant, cell_cc, asked)
+    n_sites = int(np.prod(repeats)) * lattice.n_basis
+    platelet = n_sites / abs(float(np.linalg.det(cell_cc))) * loop.area * abs(float(upward_c @ loop.normal_c))
+    sign = {"insert": 1, "remove": -1, "none": 0}[asked.platelet]
+    return loop, n_sites + sign * round(platelet)
+
+
 def wrapped_about(centre_c: RealArray, cell_cc: RealArray, x_nc: RealArray) -> RealArray:
     """The images (n, 3) of points that lie within half a cell of a centre."""
     fraction_nc = (x_nc - centre_c) @ np.linalg.inv(cell_cc)

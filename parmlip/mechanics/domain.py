@@ -22,9 +22,10 @@ from parmlip.potentials.base import Environments, FloatArray, Origin
 # Pairs that are worked on at a time: 0.8 MB an array of vectors. Smaller pieces cost calls (measured on copper: 8192
 # pairs 10 % more time, 2048 a half), larger ones memory.
 PAIRS_OF_PIECE: Final = 32768
-# Sites whose pairs are sought at a time: shifts of pairs, as large as their vectors, live as long. Every search sorts
-# all sites of the cell (0.3 us each), so that smaller pieces cost time.
-_SITES_OF_PIECE: Final = 131072
+# Sites whose pairs are sought at a time, or a part of what a rank owns: shifts of pairs, as large as their vectors, live
+# as long. Every search sorts all sites near the rank's (0.3 us each), so that smaller pieces cost time.
+_SITES_OF_PIECE: Final = 16384
+_PIECES: Final = 16
 _PAIRS_TO_NUMBER: Final = 1 << 20
 _SPARE: Final = 1.1  # room for lists beyond what the first piece lets expect; what is not written takes no memory
 
@@ -141,8 +142,9 @@ def _lists(
     first_n = np.zeros(len(centre_n) + 1, dtype=np.int64)
     site_p, bond_pc = np.empty(0, dtype=np.int64), np.empty((0, 3))
     others = [np.empty(0, dtype=np.int64)]
-    for start in range(0, len(centre_n), _SITES_OF_PIECE):
-        end = min(start + _SITES_OF_PIECE, len(centre_n))
+    size = max(_SITES_OF_PIECE, -(-len(centre_n) // _PIECES))
+    for start in range(0, len(centre_n), size):
+        end = min(start + size, len(centre_n))
         pairs = find_pairs(supercell.cell_cc, periodic, positions_ac, reach, centre_n=home_n[start:end])
         found_p = pairs.site_p if near is None else near_s[pairs.site_p]
         low, high = int(first_n[start]), int(first_n[start]) + pairs.n_pairs

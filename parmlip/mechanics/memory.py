@@ -21,6 +21,15 @@ _FACTORS = 24 + 3 * 8  # of EAM's linearisation: unit vector and three scalars
 _COMPLEX_STEP = 48 + 48  # complex vectors and gradients of all other laws
 # Bytes per site: some 30 vectors of the relaxation (3 x 8 each), positions, ownership.
 _VECTORS_PER_SITE = 30 * 24 + 200
+# L-BFGS: bytes per pair of the searches that make the lists (a sixteenth of the sites at a time), per site of 20 pairs
+# of vectors and of states, trials, ghosts and the transforms of the Green's function.
+_SEARCH = (8 + 24 + 24) / 16
+_MEMORY_PER_SITE = 2 * 20 * 24
+_STATES_PER_SITE = 18 * 24
+# On every rank: program and libraries; positions, species, numbers, owners and starts of all sites, and what is made of
+# them while lists are renewed.
+_PROGRAM = 240e6
+_REPLICATED_PER_SITE = 170
 
 
 def pairs_per_site(supercell: Supercell, reach: float) -> float:
@@ -65,6 +74,30 @@ def bytes_per_site(law: Ranged, supercell: Supercell, margin: float, *, assemble
         blocks = 1.0 + pairs_per_site(supercell, 2.0 * (law.cutoff + margin))
         total += blocks * (72 + 8 + 3 * 8 + 8 * d**2 + 12 * d**2)
     return total
+
+
+def lbfgs_bytes(law: Ranged, supercell: Supercell, n_sites: int, margin: float, n_ranks: int) -> tuple[float, float]:
+    """Bytes of a rank in a relaxation by L-BFGS with the bulk Green's function, and those that every rank holds alike.
+
+    No Hessian is made: without [relax] stability.
+
+    Parameters
+    ----------
+    law : Ranged
+    supercell : Supercell
+        Of the same density and lattice; it may be smaller than the cell that is meant.
+    n_sites : int
+        Of the cell that is meant.
+    margin : float
+        Of the pair lists beyond the cutoff, angstrom.
+    n_ranks : int
+    """
+    d, reach = supercell.dimension, law.cutoff + margin
+    each = pairs_per_site(supercell, reach) * (_LISTS + _SEARCH) + _MEMORY_PER_SITE + _STATES_PER_SITE
+    if supercell.grid is not None:
+        each += 16 * supercell.grid.lattice.n_basis * d**2 / 2
+    on_all = _PROGRAM + _REPLICATED_PER_SITE * n_sites
+    return on_all + each * n_sites / n_ranks, on_all
 
 
 def krylov_bytes_per_site(supercell: Supercell, batch: int) -> float:

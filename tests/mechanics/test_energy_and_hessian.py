@@ -145,6 +145,7 @@ def test_lists_made_piece_by_piece_are_those_made_at_once(law, comm, cell, monke
     u = displaced(once, 0.3)  # renews the lists
     e, f = once.difference_and_forces(u)
     monkeypatch.setattr(domain, "_SITES_OF_PIECE", 7)
+    monkeypatch.setattr(domain, "_PIECES", 1000)
     monkeypatch.setattr(domain, "_PAIRS_TO_NUMBER", 100)
     monkeypatch.setattr(domain, "_SPARE", 1.0)  # lists are lengthened more than once
     pieces = Energy(law, CELLS[cell], comm=comm)
