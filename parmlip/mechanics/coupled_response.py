@@ -40,7 +40,7 @@ class CoupledResponse:
 
     def __call__(self, f_nd: NDArray[np.float64]) -> NDArray[np.float64]:
         """Displacement (n_owned, d), angstrom, by forces (n_owned, d), eV / angstrom."""
-        return solved(None, self._matrix, f_nd, _EXACT, self._comm)[0]
+        return solved(None, self._matrix, f_nd, _EXACT, comm=self._comm)[0]
 
     def __enter__(self) -> CoupledResponse:
         return self
