@@ -65,6 +65,13 @@ def test_multigrid_on_the_clamped_hessian_gives_the_same(comm, monkeypatch):
     assert sum(found.inner_iterations) < 60
 
 
+def test_inner_iterations_with_the_bulks_green_function_grow_more_slowly_than_the_radius():
+    found = [relaxed(vacancy(radius=radius), MPI.COMM_SELF)[1].inner_iterations for radius in (24.0, 96.0)]
+    assert len(found[0]) == len(found[1]) <= 5
+    assert sum(found[1]) < 2.5 * sum(found[0])
+    assert max(found[1]) < 25
+
+
 @pytest.mark.mpi
 def test_results_do_not_depend_on_the_number_of_ranks(comm):
     made = build_domain(BCC, A, ("W",), [OCTAHEDRAL], kind="ball", radius=9.0, rim=RIM)
