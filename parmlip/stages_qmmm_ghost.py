@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 Fields = dict[str, Field]
 RealArray = NDArray[np.float64]
 
+_LEFT: Final = 1e-3  # of the ghost force: more than that left with the load is worth a word
+_ROUNDING: Final = 1e-9  # eV / angstrom: less is none
+
 
 def _perfect(problem: Problem) -> tuple[ClampedDomain, Coupling, SiteLaw]:
     """The domain without its point defects, the regions in it, the MM law for its sites."""
@@ -38,6 +42,12 @@ def dead_load(problem: Problem) -> tuple[RealArray, Fields]:
     load_ad = np.where(r.beyond(problem.study.qmmm.correction_from)[:, None], ghost_ad, 0.0)
     ghost, left = (float(np.abs(x_ad).max(initial=0.0)) for x_ad in (ghost_ad, ghost_ad - load_ad))
     logger.info("ghost force on the perfect crystal: %.3e eV/A, with the dead load %.3e eV/A", ghost, left)
+    given = problem.study.qmmm
+    if given.kind == "energy" and given.correction and left > _LEFT * ghost and ghost > _ROUNDING:
+        logger.warning(
+            "ghost forces reach within %g of R_QM, where no load is: take a larger radius or [qmmm] correction_from = 0",
+            given.correction_from,
+        )
     fields = {
         "ghost_force": Field(ghost, "eV/A", "of energy mixing on the homogeneous crystal, largest component"),
         "ghost_force_corrected": Field(left, "eV/A", "with the dead load"),

@@ -145,6 +145,22 @@ def test_in_a_ball_the_regions_are_balls_and_a_larger_one_errs_less(tmp_path):
     assert large["qmmm.geometry_error"] < (5.0 / 7.5) ** 3 * small["qmmm.geometry_error"]  # theory: R^-4.5
 
 
+def test_a_load_that_begins_too_far_out_leaves_ghost_forces_and_is_told(tmp_path):
+    (tmp_path / "run.toml").write_text(PATCH)
+    told, left = [], []
+    for begins in (0.5, 0.0):
+        end = parmlip(
+            tmp_path, "run.toml", "--overwrite", "--set", "qmmm.radius=7.0", "--set", "qmmm.patch_test=false",
+            "--set", f"qmmm.correction_from={begins}",
+        )  # fmt: skip
+        assert end.returncode == 0, end.stdout + end.stderr
+        told.append("ghost forces reach within 0.5 of R_QM" in end.stdout + end.stderr)
+        left.append(results(tmp_path / "run.h5")["qmmm.ghost_force_corrected"])
+    assert told == [True, False]
+    assert left[0] > 1e-4
+    assert left[1] == 0.0
+
+
 def test_a_fitted_mm_law_drifts_in_the_patch_test_unless_it_is_corrected(tmp_path):
     found = done(tmp_path, PATCH)
     assert found["qmmm.ghost_force"] > 1e-3
