@@ -45,7 +45,7 @@ def dead_load(problem: Problem) -> tuple[RealArray, Fields]:
     given = problem.study.qmmm
     if given.kind == "energy" and given.correction and left > _LEFT * ghost and ghost > _ROUNDING:
         logger.warning(
-            "ghost forces reach within %g of R_QM, where no load is: take a larger radius or [qmmm] correction_from = 0",
+            "ghost forces reach within %g of R_QM, where no load is: take a larger radius or correction_from = 0",
             given.correction_from,
         )
     fields = {
