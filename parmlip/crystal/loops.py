@@ -25,6 +25,8 @@ Triple = tuple[float, float, float]
 _POISSON: Final = 0.3  # of the reference configuration with a platelet put in; what relaxes does not depend on it
 _CLOSEST_IMAGE: Final = 4.0  # in nearest-neighbour distances: nearer lines annihilate
 _OVERLAP: Final = 0.4  # in nearest-neighbour distances: no two sites of a start are nearer
+_SURROUNDINGS: Final = 3.0  # in nearest-neighbour distances, of the loop, in which sites may overlap
+_SITES_OF_PIECE: Final = 1 << 17
 _SAME: Final = 1e-6  # of the lattice constant
 _LARGEST_INDEX: Final = 3  # of lattice vectors that are tried for the direction of a corner
 _SPACING: Final = 0.25  # in nearest-neighbour distances, of the points that stand for the line
@@ -114,15 +116,24 @@ def check_overlap(cell: LoopCell, u_ac: RealArray, site_n: IntArray) -> None:
     `u_ac` is the start of all sites, angstrom.
     """
     s = cell.supercell
-    x_ac = s.positions_ac + u_ac
     nearest = nearest_distance(cell.of) * cell.lattice_constant
-    pairs = find_pairs(s.cell_cc, s.periodic, x_ac, _OVERLAP * nearest, site_n, closest=0.0)
+    # farther from the loop displacements are smooth; a search over all sites would take 150 bytes of each
+    centre_c, reach = cell.loop.centre_c @ cell.strain_cc, cell.loop.radius + _SURROUNDINGS * nearest
+    near_a = np.zeros(s.n_sites, dtype=bool)
+    for part in np.array_split(np.arange(s.n_sites), 1 + s.n_sites // _SITES_OF_PIECE):
+        off_nc = wrapped_about(centre_c, s.cell_cc, s.positions_ac[part]) - centre_c
+        near_a[part] = np.einsum("nc,nc->n", off_nc, off_nc) < reach**2
+    number_s = np.flatnonzero(near_a)
+    x_sc = s.positions_ac[number_s] + u_ac[number_s]
+    mine_n = np.flatnonzero(np.isin(number_s, site_n))
+    pairs = find_pairs(s.cell_cc, s.periodic, x_sc, _OVERLAP * nearest, mine_n, closest=0.0)
     if pairs.n_pairs:
-        r_p = np.linalg.norm(pair_vectors(pairs, s.cell_cc, x_ac), axis=1)
+        r_p = np.linalg.norm(pair_vectors(pairs, s.cell_cc, x_sc), axis=1)
         p = int(np.argmin(r_p))
+        first, second = number_s[pairs.centre_p[p]], number_s[pairs.site_p[p]]
         raise GeometryError(
-            f"dislocations: sites {pairs.centre_p[p]} and {pairs.site_p[p]} of the loop's start are {r_p[p]:.3f} A "
-            f"apart; choose another centre or diameter (now {cell.asked.diameter:g})"
+            f"dislocations: sites {first} and {second} of the loop's start are {r_p[p]:.3f} A apart; choose another "
+            f"centre or diameter (now {cell.asked.diameter:g})"
         )
 
 

@@ -22,8 +22,8 @@ from parmlip.potentials.base import Environments, FloatArray, Origin
 # Pairs that are worked on at a time: 0.8 MB an array of vectors. Smaller pieces cost calls (measured on copper: 8192
 # pairs 10 % more time, 2048 a half), larger ones memory.
 PAIRS_OF_PIECE: Final = 32768
-# Sites whose pairs are sought at a time, or a part of what a rank owns: shifts of pairs, as large as their vectors, live
-# as long. Every search sorts all sites near the rank's (0.3 us each), so that smaller pieces cost time.
+# Sites whose pairs are sought at a time, at least: shifts of pairs, as large as their vectors, live as long. Every
+# search sorts all sites near the rank's (0.3 us each), so that there are no more searches than these.
 _SITES_OF_PIECE: Final = 16384
 _PIECES: Final = 16
 _PAIRS_TO_NUMBER: Final = 1 << 20

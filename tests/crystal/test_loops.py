@@ -85,9 +85,14 @@ def test_starts_are_the_crystal_far_from_the_line_and_overlap_nowhere(asked):
 def test_sites_that_overlap_are_refused():
     cell = build(SLIP)
     u = cell.start(0.28, everywhere(cell))
-    u[1] += cell.supercell.positions_ac[0] - cell.supercell.positions_ac[1] + u[0] - u[1] + 0.1
-    with pytest.raises(GeometryError, match=r"sites 0 and 1 of the loop's start|sites 1 and 0 of the loop's start"):
-        check_overlap(cell, u, everywhere(cell))
+    x = cell.supercell.positions_ac
+    one = int(np.argmin(np.linalg.norm(x - cell.loop.centre_c, axis=1)))
+    other = int(np.argsort(np.linalg.norm(x - x[one], axis=1))[1])
+    u[other] = x[one] + u[one] - x[other] + 0.1
+    for mine in ([one], [other], everywhere(cell)):
+        with pytest.raises(GeometryError, match=f"sites ({one} and {other}|{other} and {one}) of the loop's start"):
+            check_overlap(cell, u, np.array(mine))
+    check_overlap(cell, u, np.setdiff1d(everywhere(cell), [one, other]))
 
 
 @pytest.mark.parametrize("asked", [PLATELET, replace(PLATELET, platelet="remove"), SLIP])
