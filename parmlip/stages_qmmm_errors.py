@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 Fields = dict[str, Field]
 RealArray = NDArray[np.float64]
+
+_PLACES: Final = 6  # of predictors in angstrom: those that agree in them have one truth
 
 
 def errors(problem: Problem, fields: Fields) -> Fields:
@@ -45,12 +48,10 @@ def errors_of_whole(problem: Problem, fields: Fields) -> Fields:
     if problem.smaller is not None and problem.smaller.truth:
         truth = problem.smaller.truth
         return {**truth, **_geometry(problem, np.asarray(problem.comm.bcast(truth["truth"].value)), u_ad)}
-    plain = study.as_dict()
-    plain["reference"].pop("cache")
-    truth_of = digest({name: plain[name] for name in ("crystal", "reference", "simulation")})
+    name = truth_of(problem)
     for number in range(results.point or 0):
         other = results.at(number)
-        if "truth_of" in other.names("qmmm") and other.read("qmmm", "truth_of") == truth_of:
+        if "truth_of" in other.names("qmmm") and other.read("qmmm", "truth_of") == name:
             logger.info("QM everywhere: as found at point %d", number)
             return _geometry(problem, np.asarray(other.read("qmmm", "truth")), u_ad)
     energy = ClampedEnergy(
@@ -62,11 +63,27 @@ def errors_of_whole(problem: Problem, fields: Fields) -> Fields:
     true_ad = energy.sites.gather_to_all(found.u_nd)
     return {
         "truth": Field(true_ad, "A", "equilibrium with QM forces on all sites that move"),
-        "truth_of": Field(truth_of, "", "digest of the tables that it depends on"),
+        "truth_of": Field(name, "", "digest of what it depends on"),
         "truth_iterations": Field(found.iterations),
         "truth_calls": Field(hybrid.evaluations, "", "of QM forces"),
         **_geometry(problem, true_ad, u_ad),
     }
+
+
+def truth_of(problem: Problem) -> str:
+    """A digest of what the reference's equilibrium hangs on: tables, the predictor that clamps the rim, the tolerance.
+
+    The predictor is in the surrogate's elastic constants where the input gives none. It is rounded, since those of
+    other numbers of ranks differ in their last digits.
+    """
+    plain = problem.study.as_dict()
+    for name in ("cache", "ranks_per_calculator"):
+        plain["reference"].pop(name)
+    rounded_ad = np.round(problem.predictor_ad, _PLACES) + 0.0  # + 0.0: -0 is 0
+    return digest(
+        {name: plain[name] for name in ("crystal", "reference", "simulation")}
+        | {"force_tolerance": problem.study.relax.force_tolerance, "predictor": rounded_ad.tolist()}
+    )
 
 
 def _geometry(problem: Problem, true_ad: RealArray, u_ad: RealArray) -> Fields:

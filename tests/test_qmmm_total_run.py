@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -10,6 +12,7 @@ from parmlip.config import loads
 from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import ResultFile
 from parmlip.pipeline import run
+from parmlip.stages_qmmm_errors import truth_of
 
 COPPER = """
 [run]
@@ -86,6 +89,19 @@ def test_the_truth_is_found_once_in_a_sweep(tmp_path):
     has = ["truth" in file.names("qmmm", point=i) for i in (0, 1)]
     assert has == [True, False]
     assert float(file.read("qmmm", "geometry_norm", point=0)) == float(file.read("qmmm", "geometry_norm", point=1))
+
+
+def test_a_truth_belongs_to_its_predictor_which_may_be_the_surrogates_and_to_its_tolerance():
+    text = COPPER.format(output="cu.h5").partition("[sweep]")[0]
+
+    def name(shift, *settings):
+        predictor_ad = np.array([[0.0, 0.1, -0.2], [shift, 0.0, 1.0]])
+        return truth_of(SimpleNamespace(study=loads(text, settings), predictor_ad=predictor_ad))
+
+    assert name(0.1) == name(0.1 + 1e-9, "qmmm.radius=5.0", "surrogate.total_degree=8")
+    assert name(0.1) != name(0.1001)
+    assert name(0.1) != name(0.1, "relax.force_tolerance=1e-3")
+    assert name(0.1) != name(0.1, "reference.options={ asap_cutoff = false }")
 
 
 def test_a_tolerance_samples_the_forces_of_a_calculator_and_finds_the_truth_once(tmp_path):
