@@ -51,6 +51,7 @@ class Coupling:
     domain: ClampedDomain
     regions: Regions
     slip: float  # length of the Burgers vector, angstrom; 0 without a dislocation
+    far_field: float  # part of the far field into which buffers may reach, angstrom
 
     def deep(self, mm: SiteLaw, predictor_ad: RealArray) -> NDArray[np.bool_]:
         """QM sites of which the forces on MM sites know nothing, (n_sites,): none of these is in the MM law's reach.
@@ -95,7 +96,7 @@ def coupling(study: Study, of: Crystal, domain: ClampedDomain | None = None) -> 
     far_field = domain.rim if study.reference.is_total else 0.0  # clusters may hold sites that stand still
     check_sizes(regions, domain.radius, needed=needed, why=why, far_field=far_field)
     _check_rim(study, domain)
-    return Coupling(domain, regions, slip)
+    return Coupling(domain, regions, slip, far_field)
 
 
 def perfect_domain(study: Study, of: Crystal) -> ClampedDomain:

@@ -65,10 +65,12 @@ def estimate_fields(
     sample = draw_sample(r.distance_a, r.radius_a, asked_a, number, study.run.seed)
     u_nd = energy.sites.restrict(u_ad)
     with timed("error estimate"), StencilSpace(energy.supercell, energy.sites, study.compare.stencil) as space:
-        forces = reference_forces_on(study, of, found, energy.sites, sample.chosen_a)
-        f_nd = forces.forces(u_nd)
-        if isinstance(forces, SiteLawForces):
-            forces.destroy()
+        f_nd = np.zeros_like(u_nd)
+        if asked_a.any():  # else QM is all that moves
+            forces = reference_forces_on(study, of, found, energy.sites, sample.chosen_a)
+            f_nd = forces.forces(u_nd)
+            if isinstance(forces, SiteLawForces):
+                forces.destroy()
         with CoupledResponse(energy, u_nd, perfect) as response:
             estimate = estimated(f_nd, sample, energy.sites, space, response)
     n = int(np.count_nonzero(sample.chosen_a))
@@ -129,7 +131,7 @@ class Growth:
 
 
 def largest_radius(found: Coupling) -> float:
-    """R_QM for which QM region and buffer still lie in the free region, angstrom."""
+    """R_QM for which QM region and buffer still lie where `coupling` lets them, angstrom."""
     r = found.regions
     clamped = float((r.distance_a[~r.free_a]).min(initial=np.inf))
-    return min(found.domain.radius, clamped - _EDGE) - r.buffer - _EDGE
+    return min(found.domain.radius, clamped - _EDGE) - max(r.buffer - found.far_field, 0.0) - _EDGE

@@ -110,9 +110,10 @@ def test_a_tolerance_samples_the_forces_of_a_calculator_and_finds_the_truth_once
     run(loads(text, settings), MPI.COMM_SELF)
     file = ResultFile(tmp_path / "cu.h5")
     growth = file.read("qmmm", "growth")
-    assert not file.read("qmmm", "tolerance_met")
-    assert growth["radius_angstrom"][-1] == pytest.approx(8.0, abs=0.01)  # with the buffer of 6 A within 14 A
-    assert (np.diff(growth["geometry_error"]) < 0.0).all()
-    assert (growth["noise"] > 0.0).all()
-    assert 0 < file.read("qmmm", "n_samples") <= 12
-    assert len(growth["n_qm"]) == 2
+    assert growth["radius_angstrom"][-1] == pytest.approx(14.0, abs=0.01)  # all that moves: buffers may be in the rim
+    assert growth["geometry_error"][1] < 0.5 * growth["geometry_error"][0]
+    assert file.read("qmmm", "tolerance_met")
+    assert (growth["noise"][:-1] > 0.0).all()
+    assert growth["estimate"][-1] == 0.0
+    assert file.read("qmmm", "n_samples") == 0
+    assert len(growth["n_qm"]) == 3

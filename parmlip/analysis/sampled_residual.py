@@ -56,7 +56,8 @@ def draw_sample(
         Of every site from its core, and of the QM region of that core, angstrom.
     asked_a : ndarray of bool, shape (n_sites,)
     number : int or None
-        Expected number of sites in one draw or both.
+        Expected number of sites in one draw or both. Neither is ever empty, which makes estimates from a handful of
+        sites too large rather than too small.
     seed : int
     """
     if number is None or number >= np.count_nonzero(asked_a):
@@ -68,7 +69,9 @@ def draw_sample(
         p_a = np.minimum(1.0, factor * weight_a)
         low, high = (factor, high) if float((2.0 * p_a - p_a**2).sum()) < number else (low, factor)
     probability_a = np.minimum(1.0, high * weight_a)
-    drawn_ka = np.random.default_rng(seed).random((2, len(weight_a))) < probability_a
+    stream, drawn_ka = np.random.default_rng(seed), np.zeros((2, len(weight_a)), dtype=bool)
+    while not drawn_ka.any(axis=1).all():  # a draw without sites would say that there is no error
+        drawn_ka = stream.random(drawn_ka.shape) < probability_a
     return Sample(drawn_ka, probability_a)
 
 

@@ -41,6 +41,13 @@ def test_a_number_of_sites_that_is_not_there_is_all_of_them():
         np.testing.assert_array_equal(sample.chosen_a, ASKED)
 
 
+def test_no_draw_is_empty_however_few_sites_are_asked_for():
+    """Such a draw would say that there is no error: of 2 sites in the mean every third has none."""
+    samples = [draw_sample(DISTANCE, RADIUS, ASKED, 2, seed) for seed in range(200)]
+    assert all(s.drawn_ka.any(axis=1).all() for s in samples)
+    assert np.mean([np.count_nonzero(s.chosen_a) for s in samples]) < 4.0
+
+
 def estimates(solve, number, seeds):
     sites = partitioned(CELL, comm=MPI.COMM_SELF)
     f_nd = sites.restrict(forces())
