@@ -13,13 +13,19 @@ from parmlip.config import Study
 from parmlip.crystal.clamped_domain import ClampedDomain
 from parmlip.crystal.dislocation_disc import Disc
 from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.nearest import nearest_neighbours
+from parmlip.crystal.norms import stencil_square
 from parmlip.crystal.supercell import Supercell
 from parmlip.errors import GeometryError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.clamped import ClampedEnergy
 from parmlip.mechanics.energy import Energy
+from parmlip.mechanics.green import BulkGreen
+from parmlip.mechanics.line_search import dot
+from parmlip.mechanics.response import Response
 from parmlip.parallel.comm import on_root
+from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 from parmlip.stages_dislocations import stiffness
 
@@ -93,6 +99,32 @@ def predictor_energy(energy: Energy, predictor_ad: RealArray, relaxed: float, wh
         return {}
     logger.info("%s: %.6f eV, %.6f eV below the predictor", which, relaxed, before - relaxed)
     return {"energy_predictor": Field(before, "eV", "E(u_0) - E(0), to the middle of the rim")}
+
+
+def clamped_residual_fields(
+    study: Study, energy: Energy, u_nd: RealArray, green: BulkGreen | None, domain: ClampedDomain
+) -> Fields:
+    """A posteriori estimates at the surrogate's equilibrium as of periodic cells, without the dual norm. Collective.
+
+    Nothing without a reference that has site energies.
+    """
+    if not study.relax.residual or "reference" not in study.tables or study.reference.is_total:
+        return {}
+    cell, comm = domain.supercell, energy.comm
+    reference = ClampedEnergy(construct.reference_law(study), cell, domain.free_a, comm=comm)
+    with timed("residual"):
+        _, f_nd = reference.difference_and_forces(u_nd)
+        with Response(energy, u_nd, green) as response:
+            e_nd = response(f_nd)
+        pairs = nearest_neighbours(cell, study.compare.stencil, np.flatnonzero(domain.free_a)[comm.rank :: comm.size])
+        square = comm.allreduce(stencil_square(pairs, energy.sites.gather_to_all(e_nd)))
+    logger.info("residual forces: geometry error about %.3e A", np.sqrt(square))
+    return {
+        "geometry_error_estimate": Field(float(np.sqrt(square)), "A", "from the residual, to first order"),
+        "energy_excess_estimate": Field(
+            0.5 * dot(f_nd, e_nd, comm), "eV", "above the reference's own equilibrium, to first order"
+        ),
+    }
 
 
 def shared_sites(study: Study, of: Crystal | None, cell: Supercell, comm: MPI.Comm) -> NDArray[np.int64]:

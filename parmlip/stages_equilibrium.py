@@ -23,7 +23,7 @@ from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
 from parmlip.stages_bars import equilibrium_bars
 from parmlip.stages_dislocations import core_fields, line_energy
-from parmlip.stages_domain import energy_of, predictor_energy
+from parmlip.stages_domain import clamped_residual_fields, energy_of, predictor_energy
 from parmlip.stages_errors import residual_fields
 from parmlip.units import GPA_PER_EV_A3
 
@@ -138,6 +138,8 @@ def relaxed_equilibrium(
     fields |= line_energy(cell, fields, which)
     if which == "surrogate" and (modes is None or modes.stable):  # about another state the response means nothing
         fields |= equilibrium_bars(study, results, energy, found.u_nd, green, of)
-        if domain is None:  # the dual norm is one of periodic cells
+        if domain is None:
             fields |= residual_fields(study, energy, found.u_nd, green)
+        else:
+            fields |= clamped_residual_fields(study, energy, found.u_nd, green, domain)
     return fields

@@ -85,6 +85,9 @@ def test_both_laws_relax_the_free_sites_alone_and_are_compared_on_them(serial):
     assert found["compare.energy_error"] == pytest.approx(
         abs(found["relax_reference.energy"] - found["relax_surrogate.energy"]), abs=1e-12
     )
+    estimated = found["relax_surrogate.geometry_error_estimate"]
+    assert estimated == pytest.approx(found["compare.geometry_error"], rel=0.25)
+    assert found["relax_surrogate.energy_excess_estimate"] > 0.0
     with h5py.File(serial / "run.h5") as file:
         free = file["build"]["free"][...]
         assert free.sum() == found["build.n_free"]
