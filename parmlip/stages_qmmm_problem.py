@@ -110,7 +110,9 @@ def with_preconditioner(problem: Problem, energy: ClampedEnergy, qm: QMForces, q
 
 def crystal_in_cores(problem: Problem) -> ClampedDomain | None:
     """The MM law's crystal stands in cores of a reference without site energies, if all sites are of the lattice."""
-    if problem.reference is None and not isinstance(problem.domain, Disc):
+    if problem.reference is None:
+        if isinstance(problem.domain, Disc):  # its sites are those of the crystal before it has slipped
+            return problem.domain
         perfect = perfect_domain(problem.study, problem.of)
         if on_lattice(perfect, problem.domain.supercell.positions_ac) is not None:
             return perfect

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,11 +10,16 @@ import pytest
 from mpi4py import MPI
 
 from parmlip.config import loads
+from parmlip.construct import total_law
+from parmlip.construct_qmmm import check_everywhere, coupling
+from parmlip.crystal.lattices import lattice_named
 from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import ResultFile
 from parmlip.pipeline import run
 from parmlip.stages_qmmm_errors import truth_of
 
+INPUTS = Path(__file__).parents[1] / "inputs/qmmm"
+DIAMOND = (lattice_named("diamond"), 5.4266)
 COPPER = """
 [run]
 stages = ["build", "reference", "train", "qmmm", "report"]
@@ -80,6 +86,27 @@ def test_a_truth_of_whole_structures_is_made_only_if_it_is_asked_for():
         loads(text, ["qmmm.buffer='auto'"])
     with pytest.raises(ConfigError, match=r"kind = \"energy\": cannot be done"):
         loads(text, ["qmmm.kind='energy'"])
+
+
+@pytest.mark.parametrize("name", ["figure_4_5", "figure_4_5_edge", "fit_si_tb"])
+def test_the_inputs_of_silicon_are_right(name):
+    path = INPUTS / f"{name}.toml"
+    study = loads(path.read_text(), [], path)
+    if "qmmm" in study.run.stages:
+        check_everywhere(study, DIAMOND)
+
+
+def test_clusters_of_tight_binding_reach_as_far_as_its_forces_know_and_into_the_far_field():
+    path = INPUTS / "figure_4_5.toml"
+    study = loads(path.read_text(), ["sweep={}", "qmmm.radius=20.0"], path)
+    found = coupling(study, DIAMOND)
+    law = total_law(study)
+    assert found.regions.buffer == pytest.approx(law.cluster_radius + 2.0 * law.law.cutoff + 0.5)
+    assert (found.regions.cluster_a & ~found.regions.free_a).any()
+    assert not (found.regions.qm_a & ~found.regions.free_a).any()
+    thin = loads(path.read_text(), ["sweep={}", "qmmm.radius=20.0", "simulation.rim=14.0"], path)
+    with pytest.raises(ConfigError, match="its rim of 14 A included; make radius or buffer smaller"):
+        coupling(thin, DIAMOND)
 
 
 def test_the_truth_is_found_once_in_a_sweep(tmp_path):
