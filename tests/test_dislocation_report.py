@@ -130,3 +130,21 @@ def test_figures_have_panels_for_far_fields_and_core_shifts_and_leave_out_what_i
 def test_a_sweep_without_dislocations_has_no_such_series(tmp_path):
     points = [({"surrogate.total_degree": d}, trained(0.5**d, 8.0), compared(0.5**d)) for d in (6, 8, 10)]
     assert not read_line_series(result(tmp_path / "a.h5", points, config="[simulation]\ncell = [4, 4, 4]\n"))
+
+
+def test_of_several_keys_of_the_basis_the_degree_goes_along_the_rmse_and_the_others_make_series(tmp_path):
+    points = []
+    for cutoff, level in ((4.0, 1.0), (5.0, 8.0)):
+        for degree in (6, 8, 10, 12):
+            swept = {"surrogate.cutoff": cutoff, "surrogate.total_degree": degree}
+            points.append((swept, trained(0.5**degree, 8.0), compared(level * 0.5**degree)))
+    series = read_line_series(result(tmp_path / "a.h5", points))
+    assert [one.label for one in series] == ["cutoff 4.0", "cutoff 5.0"]
+    assert all(one.slope("geometry_error").slope == pytest.approx(1.0) for one in series)
+
+
+def test_the_table_of_a_sweep_over_l_has_far_field_errors_beyond_one_radius(of_domains):
+    head, _, _, *rows = table(of_domains)[:27]
+    assert "far error" in head
+    one = next(s for s in read_line_series(of_domains) if s.against == "L" and s.loss == "none")
+    assert all(any(f"{value:.3e}" in row for row in rows) for value in one.errors["geometry_error_far"])

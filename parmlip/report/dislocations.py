@@ -37,8 +37,8 @@ AGAINST_L: Final[Mapping[str, Mapping[str, float]]] = {
 AGAINST_RMSE: Final[Mapping[str, float]] = {"geometry_error": 1.0, "geometry_error_far": 1.0, "energy_error": 2.0}
 
 _LOSS: Final = "fit.elasticity"
-_ACCURACY: Final = ("surrogate.", "run.seed")  # swept keys along the RMSE: what makes one fit better than another
-_SAMPLES: Final = (".samples", ".rattle")
+# Swept keys along the RMSE, what makes one fit better than another: of several the first, the others make series.
+_ACCURACY: Final = ("surrogate.total_degree", "fit.tolerance", "surrogate.", "training.samples")
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,10 @@ class LineSeries:
 def read_line_series(path: Path) -> list[LineSeries]:
     """Series against the force RMSE and, where training cells of several sizes were swept, against L.
 
-    Along the RMSE vary keys of [surrogate], numbers of samples and seeds; along L the training cell and what goes with
-    it. All other swept keys, among them the loss (fit.elasticity), make series of their own. Far-field errors are those
-    beyond one radius for all points. None without dislocations or a sweep, or of expansions that were not fitted.
+    Along the RMSE varies the degree (else the tolerance, another key of [surrogate], the number of samples) and the
+    seed, along L the training cell. All other swept keys, among them the loss (fit.elasticity), make series of their
+    own. Far-field errors are those beyond one radius for all points. None without dislocations or a sweep, or of
+    expansions that were not fitted.
     """
     values, points = scalars(path), ResultFile(path).points()
     done = [i for i in range(len(points)) if f"sweep.{i}.compare.geometry_error" in values]
@@ -88,12 +89,12 @@ def read_line_series(path: Path) -> list[LineSeries]:
     several = len(set(size.values())) > 1
     keys = list(dict.fromkeys(key for point in points for key in point))
     cells = [key for key in keys if _of_cell(key)]
-    accuracy = [key for key in keys if _of_accuracy(key)]
+    accuracy = _along(keys)
     others = [key for key in keys if key not in cells and key not in accuracy and key != _LOSS]
     default = str(_config(path).get("fit", {}).get("elasticity", "none"))
     loss = {i: str(points[i].get(_LOSS, default)) for i in done}
     swept_loss = _LOSS in keys
-    errors = _beyond_one_radius(path, values, {i: _errors(values, i) for i in done})
+    errors = point_errors(path)
     found: list[LineSeries] = []
     for against, x, own in (("RMSE", rmse, others), ("L", size, [*others, *accuracy])):
         if against == "L" and not several:
@@ -106,6 +107,13 @@ def read_line_series(path: Path) -> list[LineSeries]:
         if against == "L" or any(len(np.unique(one.x)) > 2 for one in series) or not several:
             found += [one for one in series if len(one.x) > 1]
     return found
+
+
+def point_errors(path: Path) -> dict[int, dict[str, float]]:
+    """Errors of every compared point of a sweep by quantity, NaN where they are missing; far fields by one radius."""
+    values = scalars(path)
+    done = [i for i in range(len(ResultFile(path).points())) if f"sweep.{i}.compare.geometry_error" in values]
+    return _beyond_one_radius(path, values, {i: _errors(values, i) for i in done})
 
 
 def line_slopes(series: Sequence[LineSeries]) -> list[str]:
@@ -184,8 +192,10 @@ def _of_cell(key: str) -> bool:
     return key.startswith("training.") and key.endswith(".cell")
 
 
-def _of_accuracy(key: str) -> bool:
-    return key.startswith(_ACCURACY) or (key.startswith("training.") and key.endswith(_SAMPLES))
+def _along(keys: Sequence[str]) -> list[str]:
+    """The swept keys that go along the RMSE: the first that is there, and the seed."""
+    found = [key for name in _ACCURACY for key in keys if key.startswith(name)][:1]
+    return found + [key for key in keys if key == "run.seed"]
 
 
 def _config(path: Path) -> dict[str, Any]:

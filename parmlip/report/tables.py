@@ -11,7 +11,7 @@ import numpy as np
 from parmlip.io.hdf5 import ResultFile, scalar_fields, scalars
 from parmlip.report.bounds import bound_lines
 from parmlip.report.columns import COLUMNS, IF_SWEPT, OF_LINES, column_of, in_words, matching_keys
-from parmlip.report.dislocations import line_slopes, read_line_series
+from parmlip.report.dislocations import line_slopes, point_errors, read_line_series
 from parmlip.report.domains import read_series, slope_lines
 from parmlip.report.elastic_table import elastic_lines
 from parmlip.report.entropy_figure import entropy_lines
@@ -44,11 +44,15 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
     values, meta = scalars(path), ResultFile(path).meta()
     swept = list(dict.fromkeys(key for point in points for key in point))
     rows = [[*swept], [""] * len(swept), *([in_words(point.get(key, "")) for key in swept] for point in points)]
+    of_lines = read_line_series(path)
+    far = point_errors(path) if of_lines else {}  # beyond one radius for all points
     lacks_test = not any(key.endswith(("train.test_rmse_force", "train.test_rmse_gradient")) for key in values)
     for name in [*(name for _, name, _ in COLUMNS), *matching_keys(values)]:
         heading, unit, form = column_of(name)
         key = name.replace("test_", "") if lacks_test else name
         found = [values.get(key_at(values, i, key)) for i in range(len(points))]
+        if heading == "far error" and of_lines:
+            found = [far.get(i, {}).get("geometry_error_far") for i in range(len(points))]
         if all(value is None for value in found) or (heading in IF_SWEPT and len(set(found)) == 1):
             continue
         if heading in OF_LINES and not any(key.endswith(_LINES) for key in values):
@@ -58,7 +62,6 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
         for row, value in zip(rows[2:], found, strict=True):
             row.append("-" if value is None else _yes(form.format(value)))
     lines = aligned(rows)
-    of_lines = read_line_series(path)
     if of_lines:
         lines += line_slopes(of_lines)
     else:
