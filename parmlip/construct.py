@@ -15,7 +15,7 @@ from parmlip.config_tables import KEYS_OF_KIND
 from parmlip.construct_dislocations import dislocated, oriented_lattice, single
 from parmlip.construct_loops import looped
 from parmlip.crystal.clamped_domain import ClampedDomain, build_domain, place_in_block
-from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects
+from parmlip.crystal.defects import Defect, Divacancy, Interstitial, Substitution, Vacancy, apply_defects, middle
 from parmlip.crystal.dislocation_disc import Disc
 from parmlip.crystal.dislocations import DislocatedCell
 from parmlip.crystal.lattices import ORTHORHOMBIC, Lattice, lattice_named
@@ -303,10 +303,23 @@ def ace_basis(
 
 
 def defect_centres(study: Study, table: Simulation | Training, of: tuple[Lattice, float]) -> np.ndarray:
-    """Positions (n, 3) of the defects of a table, angstrom: lattice sites, or where an interstitial is put."""
+    """Positions (n, 3) of the defects of a table, angstrom: their `position`, or the lattice site `at`."""
+    at = [_vector(d.position if d.position is not None else d.at) for d in table.defects]
+    return _in_cell(study, table, of, at)
+
+
+def defect_middles(study: Study, table: Simulation | Training, of: tuple[Lattice, float]) -> np.ndarray:
+    """Positions (n, 3) about which the defects of a table lie, angstrom: see `crystal.defects.middle`."""
+    named = of[0] if isinstance(table, Simulation) else cell_of(table, of)[0]
+    return _in_cell(study, table, of, [middle(d, named) for d in _defects(table.defects, study.crystal)])
+
+
+def _in_cell(
+    study: Study, table: Simulation | Training, of: tuple[Lattice, float], at: list[tuple[float, float, float]]
+) -> np.ndarray:
+    """Conventional-cell coordinates as positions (n, 3) in the table's cell or domain, angstrom."""
     named, constant = cell_of(table, of)
     cell_cc = named.cell(constant)
-    at = [_vector(d.position if d.position is not None else d.at) for d in table.defects]
     domain = clamped_domain(study, table, of)
     if domain is None:
         return np.array(at).reshape(-1, 3) @ cell_cc

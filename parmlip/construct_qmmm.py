@@ -85,7 +85,7 @@ def coupling(study: Study, of: Crystal, domain: ClampedDomain | None = None) -> 
     if isinstance(domain, Disc):
         cores_nc, slip = domain.centre_c[None], float(np.linalg.norm(domain.core.burgers))
     else:
-        cores_nc = construct.defect_centres(study, study.simulation, of)
+        cores_nc = construct.defect_middles(study, study.simulation, of)
     needed, why = _needed(study)
     if given.radius is None:  # a sweep may give it
         raise ConfigError("[qmmm] missing key 'radius': R_QM in angstrom, for the stage qmmm")

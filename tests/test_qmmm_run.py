@@ -9,7 +9,8 @@ import pytest
 
 from parmlip.config import loads
 from parmlip.construct import lattice, reference_law
-from parmlip.construct_qmmm import check_everywhere
+from parmlip.construct_qmmm import check_everywhere, coupling
+from parmlip.crystal.lattices import lattice_named
 from parmlip.crystal.regions import NAMES
 from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import ResultFile, scalars
@@ -153,6 +154,22 @@ def test_runs_on_several_ranks_agree_and_structures_carry_their_regions(kind, sh
         for path in paths:
             atoms = ase.io.read(path.parent / "run_qmmm.xyz", parallel=False)
             np.testing.assert_array_equal(atoms.arrays["region"], np.array(NAMES)[region])
+
+
+def test_regions_lie_about_the_middle_of_their_defects():
+    of = (lattice_named("triangular"), 2.7)
+
+    def nearest(defect):
+        """The four least distances of sites from the core, lattice constants."""
+        found = coupling(study(f"simulation.defects=[{{ {defect} }}]"), of)
+        return np.sort(found.regions.distance_a)[:4] / of[1]
+
+    np.testing.assert_allclose(nearest('kind = "vacancy", at = [1, 2]'), 1.0, rtol=1e-9)
+    near = nearest('kind = "interstitial", site = "triangle_centre", at = [1, 0]')
+    np.testing.assert_allclose(near[0], 0.0, atol=1e-9)  # itself, among three sites
+    np.testing.assert_allclose(near[1:], 1.0 / np.sqrt(3.0), rtol=1e-9)
+    # the two sites beside the bond of the divacancy
+    np.testing.assert_allclose(nearest('kind = "divacancy", at = [0, 1], direction = [1, 0]')[:2], 0.75**0.5, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", ["energy", "force"])

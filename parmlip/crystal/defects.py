@@ -263,10 +263,32 @@ def _interstitial_position(grid: Grid, defect: Interstitial, which: int) -> Floa
         names = ", ".join([*known, *DUMBBELLS[lattice.name]])
         raise ConfigError(f"[simulation] {what}: {lattice.name} has no interstitial site '{defect.site}' (has {names})")
     number = lattice_site(grid, defect.at, what)
-    reversed_ = {"diamond": 4, "hcp": 1}.get(lattice.name, lattice.n_basis)
-    sign = 1.0 if number % lattice.n_basis < reversed_ else -1.0
-    offset_c = sign * np.array(known[str(defect.site)])
+    offset_c = _offset(lattice, str(defect.site), number % lattice.n_basis)
     return lattice_positions(grid, np.array([number]))[0] + offset_c @ lattice.cell(grid.lattice_constant)
+
+
+def _offset(lattice: Lattice, site: str, basis: int) -> FloatArray:
+    """Of a named interstitial site from its host, the site number `basis` of the cell, in conventional-cell vectors."""
+    reversed_ = {"diamond": 4, "hcp": 1}.get(lattice.name, lattice.n_basis)
+    return (1.0 if basis < reversed_ else -1.0) * np.array(OFFSETS[lattice.name][site])
+
+
+def middle(defect: Defect, lattice: Lattice) -> Vector:
+    """What a defect is around, in conventional-cell coordinates: a divacancy the point between its two sites.
+
+    Of dumbbells it is the host's site.
+    """
+    at_c = np.array(defect.at, dtype=float)
+    if isinstance(defect, Divacancy):
+        at_c = at_c + 0.5 * np.array(defect.direction)
+    elif isinstance(defect, Interstitial) and defect.position is not None:
+        at_c = np.array(defect.position, dtype=float)
+    elif isinstance(defect, Interstitial) and defect.site in OFFSETS.get(lattice.name, {}):
+        off_bc = at_c - lattice.basis_bc
+        basis = int(np.linalg.norm((off_bc - np.rint(off_bc)) @ lattice.cell_cc, axis=1).argmin())
+        at_c = at_c + _offset(lattice, str(defect.site), basis)
+    x, y, z = at_c.tolist()
+    return x, y, z
 
 
 def _half_dumbbell(grid: Grid, name: str) -> FloatArray:

@@ -14,6 +14,7 @@ from parmlip.crystal.defects import (
     Substitution,
     Vacancy,
     apply_defects,
+    middle,
     nearest_distance,
 )
 from parmlip.crystal.lattices import LATTICES
@@ -186,3 +187,19 @@ def test_defects_need_a_perfect_supercell_with_sites_left():
         apply_defects(supercell_from_arrays(np.eye(3), (True,) * 3, [[0, 0, 0]], ["W"]), [Vacancy((0, 0, 0))])
     with pytest.raises(GeometryError, match="no site is left"):
         apply_defects(perfect("sc", n=1), [Vacancy((0, 0, 0))])
+
+
+@pytest.mark.parametrize("name", ["bcc", "fcc", "diamond", "hcp", "b2"])
+def test_the_middle_of_a_named_interstitial_is_where_it_is_put_on_either_sublattice(name):
+    lattice, cell = LATTICES[name], perfect(name, n=3, lattice_constant=1.0)
+    for at in lattice.basis_bc + 1.0:
+        for site in OFFSETS[name]:
+            defect = Interstitial("A", site=site, at=tuple(at))
+            put_c = apply_defects(cell, [defect]).positions_ac[-1] @ np.linalg.inv(lattice.cell_cc)
+            apart = (put_c - middle(defect, lattice)) / 3.0
+            np.testing.assert_allclose(apart, np.rint(apart), atol=1e-9)  # but for the period of the cell
+
+
+def test_the_middle_of_a_divacancy_lies_between_its_sites():
+    assert middle(Divacancy((1.0, 0.0, 0.0), (0.5, 0.5, 0.5)), LATTICES["bcc"]) == (1.25, 0.25, 0.25)
+    assert middle(Vacancy((1.0, 0.0, 2.0)), LATTICES["bcc"]) == (1.0, 0.0, 2.0)
