@@ -145,7 +145,10 @@ def test_equilibria_and_cores_do_not_depend_on_the_number_of_ranks(comm, shared_
         (('simulation.defects=[{kind="vacancy",at=[0,0,0]}]',), "cannot stand beside 'defects'"),
         (("simulation.dislocations.elastic_constants={C11=1.0}",), "must have C11, C12 and C44"),
         (("crystal.lattice=triangular",), "need [crystal] lattice, one of bcc"),
-        (("surrogate.kind=taylor", "fit={}"), 'kind = "quadrupole": must be "dipole"'),
+        (
+            ("surrogate.kind=taylor", "fit={}", "training.dislocations.kind=quadrupole"),
+            'kind = "quadrupole": must be "dipole"',
+        ),
         (("surrogate.kind=taylor", "fit={}", "surrogate.third_order_error=1.0"), "needs order = 3"),
         (("surrogate.kind=taylor", "fit={}", "surrogate.elastic_error={C11=1.0}"), "must have C11, C12 and C44"),
     ],
