@@ -141,16 +141,20 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
         )  # fmt: skip
     gone = np.flatnonzero(~found.present(intended))
     if len(gone):
-        logger.warning("%s: core %s has gone from its place or annihilated", which, ", ".join(str(n) for n in gone))
+        logger.warning(
+            "%s: core %s has gone from its place or annihilated; where cores attract, a larger cell or other `offsets` "
+            "keep them apart",
+            which, ", ".join(str(n) for n in gone),
+        )  # fmt: skip
     if found.n_miscoordinated:
         logger.info("%d sites have not %d neighbours", found.n_miscoordinated, found.perfect)
     return {
         "core_position": Field(found.position_nc, "A", "centres of the Burgers vector's density, reference lattice"),
         "core_shift": Field(shift_n, "A", "from where they were put"),
         "core_burgers": Field(found.burgers_nc, "A", "of a circuit within half of the cores' separation"),
-        "core_density": Field(found.density_n, "", "Nye's density of the sites nearest to each core, Burgers vectors"),
+        "core_density": Field(found.density_n, "b", "Nye's density of the sites nearest to each core, Burgers vectors"),
         "core_spread": Field(found.spread_n, "A", "root mean square radius of the density"),
-        "polarity": Field(found.polarity_n, "", "shift of the three columns at the intended core, Burgers vectors"),
+        "polarity": Field(found.polarity_n, "b", "shift of the three columns at the intended core, Burgers vectors"),
         "cores_present": Field(not len(gone)),
         "n_miscoordinated": Field(found.n_miscoordinated),
         "coordination": Field(found.coordination_a),

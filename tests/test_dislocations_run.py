@@ -79,6 +79,8 @@ def test_the_run_tells_where_the_cores_are_and_what_they_cost(serial):
     assert found["relax_surrogate.line_energy"] == pytest.approx(per_line, rel=0.1)
     assert found["train.matching.cauchy_born_2.relative"] < 0.1
     with h5py.File(serial / "run.h5") as file:
+        for name in ("core_position", "core_burgers", "core_density", "polarity"):  # also for scripts
+            np.testing.assert_array_equal(found[f"relax_reference.{name}"], file["relax_reference"][name][...])
         for law in ("relax_reference", "relax_surrogate"):
             assert np.abs(np.abs(file[law]["polarity"][...]) - 0.1).max() < 0.03
             intended = file["build"]["core_burgers"][...]

@@ -215,8 +215,8 @@ def _scalars(path: Path, state: tuple[int, ...] | None) -> dict[str, Scalar]:
     return {key: value for key, value, _ in scalar_fields(path)}
 
 
-def short_lists(path: Path) -> dict[str, list[float]]:
-    """Every result that is a row of at most 64 numbers with a unit, by its dotted key as in `scalars`.
+def short_lists(path: Path) -> dict[str, list[Any]]:
+    """Every row or table of at most 64 numbers with a unit, by its dotted key; tables are lists of rows.
 
     What has no unit is bookkeeping: names, flags and steps of solvers.
 
@@ -226,7 +226,7 @@ def short_lists(path: Path) -> dict[str, list[float]]:
         The file cannot be read.
     """
     with ResultFile(path)._open() as file:
-        found: dict[str, list[float]] = {}
+        found: dict[str, list[Any]] = {}
         for name, group in file.items():
             if name not in ("meta", "sweep"):
                 _collect_lists(group, name, found)
@@ -258,11 +258,16 @@ def _collect(group: h5py.Group, prefix: str, found: list[tuple[str, Scalar, str]
             found.append((f"{prefix}.{name}", _read(member), str(member.attrs.get("units", ""))))
 
 
-def _collect_lists(group: h5py.Group, prefix: str, found: dict[str, list[float]]) -> None:
+def _collect_lists(group: h5py.Group, prefix: str, found: dict[str, list[Any]]) -> None:
     for name, member in group.items():
         if isinstance(member, h5py.Group):
             _collect_lists(member, f"{prefix}.{name}", found)
-        elif len(member.shape) == 1 and len(member) <= _SHORT and member.dtype.kind == "f" and "units" in member.attrs:
+        elif (
+            len(member.shape) in (1, 2)
+            and member.size <= _SHORT
+            and member.dtype.kind == "f"
+            and "units" in member.attrs
+        ):
             found[f"{prefix}.{name}"] = member[()].tolist()
 
 

@@ -63,7 +63,8 @@ class LatticeState:
         if len(r_pc) and distance_p.max() >= self.largest:
             raise GeometryError(
                 f"Taylor law: a pair is {distance_p.max():.3f} A from all vectors of the crystal, which are known from "
-                f"each other within {self.largest:.3f} A only: sites must stay near those of a crystal, with vacancies"
+                f"each other within {self.largest:.3f} A only: sites must stay near those of a crystal, with "
+                "vacancies; in QM/MM take a larger [qmmm] radius"
             )
         found: FloatArray = self._vector_kc[k_p]
         return found

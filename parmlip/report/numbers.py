@@ -19,10 +19,10 @@ def numbers(path: Path) -> dict[str, Any]:
         The file cannot be read.
     """
     found = scalars(path) | bound_scalars(path) | short_lists(path)
-    return {
-        key: [_finite(v) for v in value] if isinstance(value, list) else _finite(value) for key, value in found.items()
-    }
+    return {key: _finite(value) for key, value in found.items()}
 
 
 def _finite(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
