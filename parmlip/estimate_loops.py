@@ -24,6 +24,7 @@ _SAMPLE: Final = 8000  # sites of the crystal in which steps are timed
 _ROUGH: Final = 0.05  # angstrom, of its start
 _TIMED: Final = 6  # steps
 _STEPS: Final = (25, 100)  # what relaxations of loops in tungsten took, 8,000 to 1.5 million sites
+_AROUND: Final = 50  # steps as long as lists, Green's function, start and fingerprints: 1.3e5 and 1.6e6 sites, one rank
 _MANY_RANKS: Final = 64
 _LARGE: Final = 1_000_000  # sites from which many ranks are told, too
 
@@ -43,10 +44,10 @@ def loop_lines(study: Study, law: SiteLaw | Surrogate, of: tuple[Lattice, float]
         )
         if seconds is not None:
             step = seconds * n_sites / ranks
-            low, high = (step * n / 60.0 for n in _STEPS)
+            low, high = (step * (n + _AROUND) / 60.0 for n in _STEPS)
             lines.append(
-                f"    a step takes {step:.2f} s, as {sample.n_sites} sites do here; {_STEPS[0]} to {_STEPS[1]} steps "
-                f"{low:.1f} to {high:.1f} minutes, if each rank has a core to itself"
+                f"    a step takes {step:.2f} s, as {sample.n_sites} sites do here; {_STEPS[0]} to {_STEPS[1]} of them and "
+                f"what is around {low:.1f} to {high:.1f} minutes, if each rank has a core to itself"
             )
     if study.relax.method != "lbfgs" or study.relax.stability:
         lines.append('    (with [relax] method = "lbfgs", stability = false; Hessians take more)')
