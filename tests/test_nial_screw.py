@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.potentials.eam_cells import potential_file
+from tests.program import parmlip, results
 
-PARMLIP = (sys.executable, "-m", "parmlip")
 INPUT = Path(__file__).parents[1] / "inputs" / "dislocations" / "nial_screw.toml"
 MISHIN = "Mishin-Ni-Al-2009.eam.alloy"
 
 
-def run(directory: Path, table: Path, *changes: str) -> dict[str, float]:
+def run(directory: Path, table: Path, *changes: str) -> dict[str, Any]:
     """Scalars of a run of the input with that table."""
     given = [x for change in (f'reference.file="{table}"', "run.output=run.h5", *changes) for x in ("--set", change)]
-    done = subprocess.run([*PARMLIP, str(INPUT), *given], cwd=directory, capture_output=True, text=True, timeout=300)
+    done = parmlip(directory, INPUT, *given)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr
-    told = subprocess.run([*PARMLIP, "report", "run.h5", "--json"], cwd=directory, capture_output=True, text=True)
-    return dict(json.loads(told.stdout))
+    return results(directory / "run.h5")
 
 
 @pytest.mark.parametrize(("noise", "energy", "stable"), [(0.0, 15.61824, False), (0.03, 15.45862, True)])
