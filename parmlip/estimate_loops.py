@@ -46,8 +46,8 @@ def loop_lines(study: Study, law: SiteLaw | Surrogate, of: tuple[Lattice, float]
             step = seconds * n_sites / ranks
             low, high = (step * (n + _AROUND) / 60.0 for n in _STEPS)
             lines.append(
-                f"    a step takes {step:.2f} s, as {sample.n_sites} sites do here; {_STEPS[0]} to {_STEPS[1]} of them and "
-                f"what is around {low:.1f} to {high:.1f} minutes, if each rank has a core to itself"
+                f"    a step takes {step:.2f} s, as {sample.n_sites} sites do here; {_STEPS[0]} to {_STEPS[1]} of them "
+                f"and what is around {low:.1f} to {high:.1f} minutes, if each rank has a core to itself"
             )
     if study.relax.method != "lbfgs" or study.relax.stability:
         lines.append('    (with [relax] method = "lbfgs", stability = false; Hessians take more)')

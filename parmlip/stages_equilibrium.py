@@ -16,7 +16,7 @@ from parmlip.crystal.lattices import Lattice, lattice_named
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import UnitCell
-from parmlip.mechanics.memory import PeakMemory, bytes_per_site
+from parmlip.mechanics.memory import PROGRAM, PeakMemory, bytes_per_site, lbfgs_bytes
 from parmlip.mechanics.relax import bulk_green, relax
 from parmlip.mechanics.stability import stability
 from parmlip.parallel.logs import timed
@@ -71,6 +71,8 @@ def not_a_minimum(study: Study, lowest: float, *, relative: bool) -> str:
     unit = "relative to the bulk's (1: the perfect crystal)" if relative else "eV/A^2"
     text = f"is not a minimum: lowest eigenvalue {lowest:.3e} {unit}"
     placed = [d for d in study.simulation.defects if d.kind == "interstitial"]
+    if not placed and study.simulation.dislocations is not None:
+        return f"{text}; start elsewhere: [simulation] dislocations with noise = 0.02, or another `polarity` or `core`"
     if not placed:
         return text
     named = DUMBBELLS.get(study.crystal.lattice or "", {})
@@ -88,6 +90,9 @@ def relaxed_equilibrium(
     peak = PeakMemory(comm)
     energy, domain, predictor_ad = energy_of(study, results, of, law, cell, comm=comm)
     estimate = bytes_per_site(law, cell, energy.margin, assembled=study.relax.hessian == "assembled")
+    if study.relax.method == "lbfgs" and not study.relax.stability:  # no Hessian is made
+        each, _ = lbfgs_bytes(law, cell, cell.n_sites, energy.margin, comm.size)
+        estimate = (each - PROGRAM) * comm.size / cell.n_sites
     shape = (energy.sites.n_owned, energy.dimension)
     start_nd = np.zeros(shape) if start_ad is None else energy.sites.restrict(start_ad)
     if domain is not None and predictor_ad is not None:  # another law's equilibrium may have another predictor

@@ -28,7 +28,7 @@ _MEMORY_PER_SITE = 2 * 20 * 24
 _STATES_PER_SITE = 24 * 24
 # On every rank: program and libraries; positions, species, numbers, owners and starts of all sites, and what is made of
 # them while lists are renewed.
-_PROGRAM = 240e6
+PROGRAM = 240e6
 _REPLICATED_PER_SITE = 110
 
 
@@ -96,7 +96,7 @@ def lbfgs_bytes(law: Ranged, supercell: Supercell, n_sites: int, margin: float, 
     each = pairs_per_site(supercell, reach) * (_LISTS + _SEARCH) + _MEMORY_PER_SITE + _STATES_PER_SITE
     if supercell.grid is not None:
         each += 16 * supercell.grid.lattice.n_basis * d**2 / 2
-    on_all = _PROGRAM + _REPLICATED_PER_SITE * n_sites
+    on_all = PROGRAM + _REPLICATED_PER_SITE * n_sites
     return on_all + each * n_sites / n_ranks, on_all
 
 
