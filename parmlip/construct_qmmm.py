@@ -95,7 +95,7 @@ def coupling(study: Study, of: Crystal, domain: ClampedDomain | None = None) -> 
     )
     far_field = domain.rim if study.reference.is_total else 0.0  # clusters may hold sites that stand still
     check_sizes(regions, domain.radius, needed=needed, why=why, far_field=far_field)
-    _check_rim(study, domain)
+    _check_mm(study, domain)
     return Coupling(domain, regions, slip, far_field)
 
 
@@ -215,10 +215,14 @@ def _needed(study: Study) -> tuple[float, str]:
     return 2.0 * cutoff, "twice the reference's cutoff"
 
 
-def _check_rim(study: Study, domain: ClampedDomain) -> None:
-    """The MM law's energies that change must see no surface."""
+def _check_mm(study: Study, domain: ClampedDomain) -> None:
+    """The MM law's energies that change must see no surface, and it must know all species."""
     if study.qmmm.mm == "law":
-        cutoff = _given_law(study).cutoff
+        law = _given_law(study)
+        for symbol in domain.supercell.species:
+            if symbol not in law.species:
+                raise ConfigError(f"[qmmm] mm_law: has no parameters for {symbol}, only for {', '.join(law.species)}")
+        cutoff = law.cutoff
     elif study.qmmm.mm == "surrogate" and study.surrogate.kind == "ace":
         cutoff = study.surrogate.reach
     else:

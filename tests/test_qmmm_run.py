@@ -254,3 +254,9 @@ def test_regions_that_cannot_be_are_refused_before_any_work(override, message):
     with pytest.raises(ConfigError) as caught:
         check_everywhere(one, lattice(one, reference_law(one)))
     assert message in str(caught.value)
+
+
+def test_an_mm_law_without_a_species_of_the_crystal_is_refused_before_any_work():
+    one = study("qmmm.mm=law", 'qmmm.mm_law={ parameters = "Cu-Mishin2001" }', "simulation.rim=16.0")
+    with pytest.raises(ConfigError, match=r"\[qmmm\] mm_law: has no parameters for W, only for Cu"):
+        check_everywhere(one, lattice(one, reference_law(one)))
