@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from math import sqrt
 from typing import Final
 
 import numpy as np
@@ -12,8 +14,12 @@ from parmlip.mechanics import hessian
 from parmlip.mechanics.clamped import ClampedEnergy
 from parmlip.mechanics.crystal_stiffness import crystal_hessian
 from parmlip.mechanics.force_balance import solved
+from parmlip.mechanics.line_search import dot
+
+logger = logging.getLogger(__name__)
 
 _EXACT: Final = 1e-4  # relative residual: with an approximate Hessian nothing is gained by more
+_TOLD: Final = 0.05  # a larger one is told
 
 
 class CoupledResponse:
@@ -40,7 +46,25 @@ class CoupledResponse:
 
     def __call__(self, f_nd: NDArray[np.float64]) -> NDArray[np.float64]:
         """Displacement (n_owned, d), angstrom, by forces (n_owned, d), eV / angstrom."""
-        return solved(None, self._matrix, f_nd, _EXACT, comm=self._comm)[0]
+        s_nd, iterations = solved(None, self._matrix, f_nd, _EXACT, comm=self._comm)
+        left = self._left(f_nd, s_nd)
+        if left > _TOLD:
+            logger.warning(
+                "the response to forces is solved to %.1e after %d iterations: estimates that use it may be wrong",
+                left, iterations,
+            )  # fmt: skip
+        return s_nd
+
+    def _left(self, f_nd: NDArray[np.float64], s_nd: NDArray[np.float64]) -> float:
+        """|f - H s| / |f|, 0 for no forces."""
+        s, hs = self._matrix.createVecs()
+        s.getArray()[:] = s_nd.reshape(-1)
+        self._matrix.mult(s, hs)
+        r_nd = f_nd - hs.getArray(readonly=True).reshape(f_nd.shape)
+        square, whole = dot(r_nd, r_nd, self._comm), dot(f_nd, f_nd, self._comm)
+        s.destroy()
+        hs.destroy()
+        return sqrt(square / whole) if whole > 0.0 else 0.0
 
     def __enter__(self) -> CoupledResponse:
         return self
