@@ -166,7 +166,7 @@ def line_energy(cell: Supercell, fields: Fields, which: str) -> Fields:
     """Energy of a relaxed cell per dislocation and length along the line; none without dislocations. Local.
 
     Of this cell: with the elastic interaction of the cores and their images, it grows as log L_D. A disc has none: its
-    energies are to the predictor. Of a loop it is that of its line as it was put.
+    energy is that of its radius. Of a loop it is that of its line as it was put.
     """
     if "loop_present" in fields:
         return loop_energy(fields, which)

@@ -32,7 +32,7 @@ class Regions:
     """
 
     label_a: NDArray[np.int8]  # (n_sites,) QM, BUFFER, MM or FAR_FIELD
-    near_a: BoolArray  # (n_sites,) QM, or within the buffer's width of a QM region (far field too)
+    cluster_a: BoolArray  # (n_sites,) QM and buffer, far field too: whose forces or site energies the QM law gives
     distance_a: RealArray  # (n_sites,) to the core of the region, angstrom
     radius_a: RealArray  # (n_sites,) of the QM region of that core, angstrom
     buffer: float  # width, angstrom
@@ -46,11 +46,6 @@ class Regions:
     def free_a(self) -> BoolArray:
         """Sites that move."""
         return np.asarray(self.label_a != FAR_FIELD)
-
-    @property
-    def cluster_a(self) -> BoolArray:
-        """Sites of the cluster whose forces or site energies the QM law gives: QM and buffer, also beyond R_MM."""
-        return self.near_a
 
     def beyond(self, fraction: float) -> BoolArray:
         """Sites farther from their core than this part of R_QM: beta of (3.11), which has fraction 1/2."""
@@ -110,14 +105,14 @@ def build_regions(
         excess_a[nearer_a] = apart_a[nearer_a] - value
         distance_a[nearer_a], radius_a[nearer_a] = apart_a[nearer_a], value
     label_a = np.full(supercell.n_sites, MM, dtype=np.int8)
-    near_a = excess_a <= buffer + _ON_EDGE
-    label_a[near_a] = BUFFER
+    cluster_a = excess_a <= buffer + _ON_EDGE
+    label_a[cluster_a] = BUFFER
     label_a[excess_a <= _ON_EDGE] = QM
     label_a[~free_a] = FAR_FIELD
     if not (label_a == QM).any():
         raise ConfigError(f"[qmmm] radius = {radius_k.max():g}: holds no site; the nearest is {distance_a.min():.3f} A "
                           "from a core")  # fmt: skip
-    return Regions(label_a, near_a, distance_a, radius_a, buffer)
+    return Regions(label_a, cluster_a, distance_a, radius_a, buffer)
 
 
 def check_sizes(regions: Regions, mm_radius: float, *, needed: float, why: str, far_field: float = 0.0) -> None:

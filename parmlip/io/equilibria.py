@@ -20,7 +20,7 @@ def relaxed_structures(path: Path) -> dict[str, Atoms]:
     """Every equilibrium with its energy difference, forces, and displacement from the reference configuration.
 
     The keys are `reference`, `surrogate` and `qmmm`, with `_<point>` behind where there is a sweep. Energies are
-    E(u) - E(0), to the predictor in clamped domains; there is none of mixed forces.
+    E(u) - E(0), mixed ones E(u) - E(u_0) to the predictor; there is none of mixed forces.
     """
     file = ResultFile(path)
     complete = {(name, point) for name, point, _ in file.stages()}
