@@ -25,10 +25,10 @@ _VECTORS_PER_SITE = 30 * 24 + 200
 # of vectors and of states, trials, ghosts and the transforms of the Green's function.
 _SEARCH = (8 + 24 + 24) / 16
 _MEMORY_PER_SITE = 2 * 20 * 24
-_STATES_PER_SITE = 24 * 24
+_STATES_PER_SITE = 32 * 24
 # On every rank: program and libraries; positions, species, numbers, owners and starts of all sites, and what is made of
 # them while lists are renewed.
-PROGRAM = 240e6
+PROGRAM = 300e6
 _REPLICATED_PER_SITE = 110
 
 
