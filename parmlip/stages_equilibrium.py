@@ -72,7 +72,8 @@ def not_a_minimum(study: Study, lowest: float, *, relative: bool) -> str:
     text = f"is not a minimum: lowest eigenvalue {lowest:.3e} {unit}"
     placed = [d for d in study.simulation.defects if d.kind == "interstitial"]
     if not placed and study.simulation.dislocations is not None:
-        return f"{text}; start elsewhere: [simulation] dislocations with noise = 0.02, or another `polarity` or `core`"
+        other = "`centre`" if study.simulation.dislocations.kind == "loop" else "`polarity` or `core`"
+        return f"{text}; start elsewhere: [simulation] dislocations with noise = 0.02, or another {other}"
     if not placed:
         return text
     named = DUMBBELLS.get(study.crystal.lattice or "", {})
