@@ -75,8 +75,9 @@ def estimate_fields(
             estimate = estimated(f_nd, sample, energy.sites, space, response)
     n = int(np.count_nonzero(sample.chosen_a))
     logger.info(
-        "reference forces on %d of %d sites: geometry error about %.3e +- %.1e A",
-        n, int(np.count_nonzero(asked_a)), estimate.geometry, estimate.noise,
+        "reference forces on %d of %d sites: geometry error about %.3e A%s",
+        n, int(np.count_nonzero(asked_a)), estimate.geometry,
+        f", sampling noise {estimate.noise:.1e} A" if estimate.noise else "",
     )  # fmt: skip
     return {
         "geometry_error_estimate": Field(estimate.geometry, "A", "of ||D(u - u^H)||, from reference forces"),

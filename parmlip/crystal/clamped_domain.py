@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.crystal.defects import Defect, Divacancy, Interstitial, apply_defects, nearest_distance
+from parmlip.crystal.defects import Defect, Divacancy, Interstitial, apply_defects, lattice_site, nearest_distance
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.oriented import Orientation
 from parmlip.crystal.supercell import Supercell, build_supercell
@@ -93,7 +93,12 @@ def build_domain(
     block, centre_c = cut_block(of, lattice_constant, species, radius + rim, kind=kind, periods=periods)
     inverse_cc = np.linalg.inv(of.cell(lattice_constant))
     placed = [_placed(d, frame, lattice, centre_c @ inverse_cc) for d in defects]
+    assert block.grid is not None
+    seen = replace(block.grid, lattice=lattice)  # refusals name coordinates as they are given, not those in the block
     for number, (before, after) in enumerate(zip(defects, placed, strict=True)):
+        if not isinstance(before, Interstitial) or before.position is None:
+            for at in _places(before):
+                lattice_site(seen, at, f"defects[{number}]")
         for at in _places(after):
             away = float(_distances((np.array(at) @ of.cell(lattice_constant) - centre_c)[None], kind)[0])
             if away >= radius:

@@ -138,8 +138,7 @@ def apply_defects(supercell: Supercell, defects: Sequence[Defect]) -> Supercell:
         number = lattice_site(grid, at, f"defect {which + 1}")
         if number in taken:
             raise ConfigError(
-                f"[simulation] defects {taken[number] + 1} and {which + 1} are on the same lattice site"
-                f" {np.asarray(at, dtype=float).tolist()} (site {number})"
+                f"[simulation] defects {taken[number] + 1} and {which + 1} are on the same lattice site: leave one out"
             )
         taken[number] = which
         return number
