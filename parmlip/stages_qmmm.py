@@ -11,11 +11,13 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
     iterations, inner_iterations, residual_force (largest component left), method, start ("mm", "predictor",
                              or "point 3": of the sweep, whose smaller QM region it started from)
     seconds                  of the relaxation;  seconds_qm  of QM forces and their derivatives in it (force mixing)
-    qm_evaluations           of QM forces (force mixing)
+    qm_evaluations           of QM forces (force mixing);  residual_norms  of all forces, by iteration
+    same                     a name for the input without R_QM: points with one name start from each other
     energy                   E(u) - E(u_0) of the mixed energy, load included (energy mixing); against another state if
                              the reference is not valid at the predictor, and then there is no energy_error
     truth                    (n_sites, d) equilibrium with QM forces on all sites that move (truth = true and a law of
-                             whole structures), at the first point that needed it;  truth_iterations, truth_calls
+                             whole structures), at the first point that needed it;  truth_iterations, truth_calls;
+                             truth_of  a name for what it depends on
     geometry_error           ||D(u - u^H)|| over free sites (truth);  geometry_norm  ||D u||, geometry_error_relative,
                              max_displacement_difference, same_basin as of the stage compare
     energy_error             |E^H - E|, relaxation energies (truth, energy mixing)
