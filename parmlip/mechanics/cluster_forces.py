@@ -52,6 +52,11 @@ class ClusterForces:
     sites alone, which all ranks share; other laws about the structures, which groups of `ranks_per_group` ranks take
     in turn. With a `CachedLaw` what was found is kept in its file, as soon as it is there.
 
+    There are no derivatives: about a vacancy in silicon forces of 1e-4 eV / angstrom are found in 7 to 8 calls by the
+    quasi-Newton method of `balance_forces`, in 19 without its memory, in 25 by Newton's method with derivatives by
+    differences of calls. Clusters of sites (`ContourTightBinding`) want a radius between shells of neighbours: sites
+    that cross it make forces jump, and the search ends there (at 6.7 and 7.0 angstrom in silicon, not at 7.36).
+
     Collective on ``sites.comm``, as is `forces`.
 
     Parameters
