@@ -13,7 +13,7 @@ from parmlip.crystal.cores import core_offsets, nearest_columns, projected_colum
 from parmlip.crystal.dislocation_field import Core, slip_corrected
 from parmlip.crystal.elasticity import full_tensor, rotated, stroh
 from parmlip.crystal.lattices import Lattice
-from parmlip.crystal.oriented import Orientation, is_translation, oriented
+from parmlip.crystal.oriented import Orientation, check_burgers, oriented
 from parmlip.errors import ConfigError
 
 RealArray = NDArray[np.float64]
@@ -134,8 +134,7 @@ def build_disc(
         The Burgers vector is none, the free region holds no core, or the core is on a column of sites.
     """
     frame = oriented(lattice, line, plane)
-    if not is_translation(lattice, burgers) or not any(burgers):
-        raise ConfigError(f"dislocations burgers = {list(burgers)}: is not a lattice vector of {lattice.name}")
+    check_burgers(lattice, burgers)
     burgers_c = frame.in_frame(burgers)
     burgers_c[np.abs(burgers_c) < 1e-9] = 0.0
     if burgers_c[1] != 0.0:

@@ -19,7 +19,7 @@ from parmlip.crystal.dislocation_field import Core, PeriodicArray, check_neutral
 from parmlip.crystal.elasticity import full_tensor, rotated, stroh
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.neighbours import find_pairs, pair_vectors
-from parmlip.crystal.oriented import Orientation, is_translation, oriented, recut
+from parmlip.crystal.oriented import Orientation, check_burgers, oriented, recut
 from parmlip.crystal.supercell import Supercell, build_supercell, lattice_positions
 from parmlip.errors import ConfigError, GeometryError
 
@@ -151,11 +151,7 @@ def build_dislocations(
         What is asked for cannot be; one line says what would be right.
     """
     frame = oriented(lattice, asked.line, asked.plane)
-    if not is_translation(lattice, asked.burgers) or not any(asked.burgers):
-        raise ConfigError(
-            f"dislocations burgers = {list(asked.burgers)}: is not a lattice vector of {lattice.name} (in units of the "
-            "conventional cell vectors)"
-        )
+    check_burgers(lattice, asked.burgers)
     burgers_c = frame.in_frame(asked.burgers)
     burgers_c[np.abs(burgers_c) < 1e-9] = 0.0
     if burgers_c[1] != 0.0:

@@ -14,7 +14,7 @@ from parmlip.crystal.distances import distances_to
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.loop_field import Loop, PeriodicLoop, regular_loop
 from parmlip.crystal.neighbours import find_pairs, pair_vectors
-from parmlip.crystal.oriented import is_translation
+from parmlip.crystal.oriented import check_burgers, is_translation
 from parmlip.crystal.supercell import Supercell, build_supercell
 from parmlip.errors import ConfigError, GeometryError
 
@@ -205,11 +205,7 @@ def place_loop(
         raise ConfigError(f"dislocations: {lattice.name} has {lattice.dimension} dimension(s); loops need three")
     if not any(asked.plane):
         raise ConfigError(f"dislocations plane = {list(asked.plane)}: must not be zero")
-    if not is_translation(lattice, asked.burgers) or not any(asked.burgers):
-        raise ConfigError(
-            f"dislocations burgers = {list(asked.burgers)}: is not a lattice vector of {lattice.name} (in units of the "
-            "conventional cell vectors)"
-        )
+    check_burgers(lattice, asked.burgers)
     unit_cc = lattice.cell(lattice_constant)
     normal_c = np.linalg.solve(unit_cc, np.asarray(asked.plane, dtype=float))
     normal_c /= np.linalg.norm(normal_c)

@@ -87,6 +87,20 @@ def is_translation(lattice: Lattice, vector: ArrayLike) -> bool:
     return bool(same_bn.any(axis=1).all())
 
 
+def check_burgers(lattice: Lattice, burgers: Sequence[float]) -> None:
+    """Raise `ConfigError` for a Burgers vector (in conventional cell vectors) that is no lattice vector, or zero."""
+    if is_translation(lattice, burgers) and any(burgers):
+        return
+    d = lattice.dimension
+    vectors = [*(lattice.basis_bc - lattice.basis_bc[0])[1:], *np.eye(3)[:d]]
+    found = [v for v in vectors if is_translation(lattice, v)]
+    shortest = min(found, key=lambda v: round(float(np.linalg.norm(v @ lattice.cell_cc)), 9))
+    raise ConfigError(
+        f"dislocations burgers = {list(burgers)}: is not a lattice vector of {lattice.name} (in units of the "
+        f"conventional cell vectors); a shortest one is {shortest.tolist()}; partials and faulted loops are not built"
+    )
+
+
 def shortest_translation(lattice: Lattice, direction: Sequence[int]) -> RealArray:
     """The shortest lattice vector along a direction of coprime integers, in conventional cell vectors."""
     for parts in range(6, 1, -1):
