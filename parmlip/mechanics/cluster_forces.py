@@ -55,7 +55,8 @@ class ClusterForces:
     There are no derivatives: about a vacancy in silicon forces of 1e-4 eV / angstrom are found in 7 to 8 calls by the
     quasi-Newton method of `balance_forces`, in 19 without its memory, in 25 by Newton's method with derivatives by
     differences of calls. Clusters of sites (`ContourTightBinding`) want a radius between shells of neighbours: sites
-    that cross it make forces jump, and the search ends there (in silicon at 6.7 angstrom, by the shell at 6.65, not at 7.36).
+    that cross it make forces jump, and the search ends there (in silicon at 6.7 angstrom, by the shell at 6.65, not at
+    7.36).
 
     Collective on ``sites.comm``, as is `forces`.
 
