@@ -86,7 +86,7 @@ def coupling(study: Study, of: Crystal, domain: ClampedDomain | None = None) -> 
         cores_nc, slip = domain.centre_c[None], float(np.linalg.norm(domain.core.burgers))
     else:
         cores_nc = construct.defect_middles(study, study.simulation, of)
-    needed, why = _needed(study)
+    needed, why = _needed(study, of)
     if given.radius is None:  # a sweep may give it
         raise ConfigError("[qmmm] missing key 'radius': R_QM in angstrom, for the stage qmmm")
     width = max(needed, _exact(study)) + _MARGIN + slip if isinstance(given.buffer, str) else given.buffer
@@ -205,10 +205,10 @@ def _exact(study: Study) -> float:
     return 0.0
 
 
-def _needed(study: Study) -> tuple[float, str]:
-    """Least width of the buffer, angstrom, and why."""
+def _needed(study: Study, of: Crystal) -> tuple[float, str]:
+    """Least width of the buffer, angstrom, and why. How far laws of whole structures see is not known."""
     if study.reference.is_total:
-        return 0.0, ""
+        return nearest_distance(of[0]) * of[1], "the distance of nearest neighbours"
     cutoff = construct.reference_law(study).cutoff
     if study.qmmm.kind == "energy":
         return cutoff, "the reference's cutoff"

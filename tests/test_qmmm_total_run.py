@@ -88,6 +88,12 @@ def test_a_truth_of_whole_structures_is_made_only_if_it_is_asked_for():
         loads(text, ["qmmm.kind='energy'"])
 
 
+def test_qm_sites_on_the_surface_of_their_cluster_are_refused():
+    study = loads(COPPER.format(output="cu.h5"), ["sweep={}", "qmmm.radius=6.0", "qmmm.buffer=2.5"])
+    with pytest.raises(ConfigError, match=r"buffer = 2.5: must be at least 2.55266 A, the distance of nearest neigh"):
+        check_everywhere(study, (lattice_named("fcc"), 3.61))
+
+
 @pytest.mark.parametrize("name", ["figure_4_5", "figure_4_5_edge", "fit_si_tb"])
 def test_the_inputs_of_silicon_are_right(name):
     path = INPUTS / f"{name}.toml"

@@ -130,8 +130,8 @@ def check_sizes(regions: Regions, mm_radius: float, *, needed: float, why: str, 
     radius = float(regions.radius_a.max())
     if regions.buffer < needed * (1.0 - 1e-12):
         raise ConfigError(
-            f"[qmmm] buffer = {regions.buffer:g}: must be at least {needed:g} A, {why}, or the QM region sees the "
-            'surface of its cluster; write buffer = "auto"'
+            f"[qmmm] buffer = {regions.buffer:g}: must be at least {needed:.6g} A, {why}, or the QM region sees the "
+            "surface of its cluster"
         )
     # The farthest site that moves is R_MM from the centre of the domain, cores may lie off it.
     within = regions.distance_a <= regions.radius_a + max(regions.buffer - far_field, 0.0)
