@@ -146,9 +146,9 @@ def build_disc(
     off -= np.rint(off)
     shown = core if isinstance(core, str) else list(core)
     if np.linalg.norm(off * size_c[:2], axis=1).min() < _ON_COLUMN * lattice_constant:
-        raise ConfigError(f"dislocations core = {shown}: is on a column of sites")
+        raise ConfigError(f"dislocations core = {shown}: is on a column of sites; move it, or leave it out")
     if burgers_c[0] != 0.0 and np.abs(off[:, 1] * size_c[1]).min() < 0.1 * _ON_COLUMN * lattice_constant:
-        raise ConfigError(f"dislocations core = {shown}: its glide plane holds sites")
+        raise ConfigError(f"dislocations core = {shown}: its glide plane holds sites; move it along y, or leave it out")
     block, centre_c = cut_block(
         frame.lattice, lattice_constant, species, radius + rim, kind="disc", periods=periods,
         offset_c=np.array([*at, 0.0]) * lattice_constant,
