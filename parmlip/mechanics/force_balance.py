@@ -16,6 +16,7 @@ from petsc4py import PETSc
 from parmlip.config import Relax
 from parmlip.errors import ConvergenceError, GeometryError
 from parmlip.mechanics.force_mixing import HybridForces
+from parmlip.mechanics.garbage import collect_garbage
 from parmlip.mechanics.green import BulkGreen, GreenPreconditioner
 from parmlip.mechanics.line_search import dot, largest
 from parmlip.mechanics.relax import bulk_green
@@ -269,6 +270,7 @@ def solved(
     comm: MPI.Comm,
 ) -> tuple[FloatArray, int]:
     """s with J s = f by GMRES, or H_MM s = f if `jacobian` is None; the iterations. Collective on ``comm``."""
+    collect_garbage(comm)
     solver = PETSc.KSP().create(comm=comm)
     try:
         solver.setOperators(mm if jacobian is None else jacobian, mm)

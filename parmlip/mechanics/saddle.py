@@ -14,6 +14,7 @@ from parmlip.errors import ConvergenceError
 from parmlip.mechanics import hessian
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.extremes import RitzValues, ritz_values
+from parmlip.mechanics.garbage import collect_garbage
 from parmlip.mechanics.green import BulkGreen, GreenPreconditioner, without_translation
 from parmlip.mechanics.line_search import State, dot, evaluate, largest, measured_rounding
 from parmlip.mechanics.stability import Product
@@ -256,6 +257,7 @@ def _solve(
     tolerance: float,
 ) -> FloatArray:
     """H s = rhs by MINRES, or, with a flipped mode, by CG, which stops at negative curvature."""
+    collect_garbage(energy.comm)
     size = (energy.sites.n_owned * energy.dimension, energy.sites.n_sites * energy.dimension)
     matrix = PETSc.Mat().createPython((size, size), _Turned(energy, product, flip), comm=energy.comm)
     matrix.setUp()
