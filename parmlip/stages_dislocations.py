@@ -166,11 +166,11 @@ def line_energy(cell: Supercell, fields: Fields, which: str) -> Fields:
     """Energy of a relaxed cell per dislocation and length along the line; none without dislocations. Local.
 
     Of this cell: with the elastic interaction of the cores and their images, it grows as log L_D. A disc has none: its
-    energy is that of its radius. Of a loop it is that of its line as it was put.
+    energy is that of its radius. Of a loop it is that of its line as it was put. Cores that are gone have none.
     """
     if "loop_present" in fields:
         return loop_energy(fields, which)
-    if "core_position" not in fields or "predictor" in fields:
+    if "core_position" not in fields or "predictor" in fields or not fields["cores_present"].value:
         return {}
     # of tilted cells u = 0 is strained: the formation energy, where it is known, is against the crystal
     energy = float((fields.get("formation_energy") or fields["energy"]).value)
