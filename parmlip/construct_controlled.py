@@ -104,7 +104,7 @@ def controlled_law_in_training(
 
 def _small_cell(study: Study, table: Training, of: Crystal, u_ad: NDArray[np.float64]) -> SmallCell:
     (centre,) = defect_centres(study, table, of)
-    near = study.surrogate.near * domain_length(study, table, of)
+    near = study.surrogate.near * domain_length(table, of)
     return SmallCell(supercell(study, table, of), u_ad, centre, near)
 
 
@@ -142,7 +142,7 @@ def _alike(a: Defect, b: Defect) -> bool:
     return True
 
 
-def domain_length(study: Study, table: Training, of: Crystal) -> float:
+def domain_length(table: Training, of: Crystal) -> float:
     """L of a training cell: the length of its shortest cell vector that moves, angstrom."""
     named, constant = cell_of(table, of)
     cell_cc = named.cell(constant) * np.array(table.repeats)[:, None]
@@ -158,12 +158,12 @@ def core_radius(study: Study, of: Crystal, otherwise: float) -> float:
         return given
     if "training" not in study.tables:
         return otherwise
-    return 0.5 * min(domain_length(study, table, of) for table in study.training)
+    return 0.5 * min(domain_length(table, of) for table in study.training)
 
 
 def domain_size(study: Study, of: Crystal) -> float:
     """L of the smallest training cell in nearest-neighbour distances."""
-    return min(domain_length(study, t, of) for t in study.training) / (of[1] * nearest_distance(of[0]))
+    return min(domain_length(t, of) for t in study.training) / (of[1] * nearest_distance(of[0]))
 
 
 def defect_distance(study: Study, cell: Supercell, of: Crystal) -> float:

@@ -44,10 +44,12 @@ def loop_lines(study: Study, law: SiteLaw | Surrogate, of: tuple[Lattice, float]
         )
         if seconds is not None:
             step = seconds * n_sites / ranks
-            low, high = (step * (n + _AROUND) / 60.0 for n in _STEPS)
+            low, high = (step * (n + _AROUND) for n in _STEPS)
+            unit, of_unit = ("minutes", 60.0) if high > 60.0 else ("s", 1.0)
             lines.append(
                 f"    a step takes {step:.2f} s, as {sample.n_sites} sites do here; {_STEPS[0]} to {_STEPS[1]} of them "
-                f"and what is around {low:.1f} to {high:.1f} minutes, if each rank has a core to itself"
+                f"and what is around {low / of_unit:.1f} to {high / of_unit:.1f} {unit}, "
+                "if each rank has a core to itself"
             )
     if study.relax.method != "lbfgs" or study.relax.stability:
         lines.append('    (with [relax] method = "lbfgs", stability = false; Hessians take more)')

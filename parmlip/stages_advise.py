@@ -106,8 +106,8 @@ def _measured(study: Study, results: Results, of: tuple[Lattice, float], comm: M
     u_nd = energy.sites.restrict(u_ad)
     with timed("stability constant"), StencilSpace(cell, energy.sites, kind) as space, Product(energy, u_nd) as product:
         stability, stiffness = space.extremes(product)
-    small = min(study.training, key=lambda block: domain_length(study, block, of))
-    length, n_sites = domain_length(study, small, of), construct.supercell(study, small, of).n_sites
+    small = min(study.training, key=lambda block: domain_length(block, of))
+    length, n_sites = domain_length(small, of), construct.supercell(study, small, of).n_sites
     far_square, far_fourth = 0.0, 0.0
     if study.simulation.defects:
         centres = construct.defect_centres(study, study.simulation, of)

@@ -54,6 +54,6 @@ def law_of(study: Study, results: Results, of: tuple[Lattice, float]) -> TaylorL
     if study.surrogate.states == "equilibrium":
         found = [results.read("train", f"displacement/{i}") for i in range(len(study.training))]
     if study.simulation.dislocations is not None:
-        c_vv = stiffness(study, results, study.simulation)
+        c_vv = stiffness(results, study.simulation)
         return dislocated_law(study, of, study.simulation, found[0] if found else None, c_vv)
     return controlled_law(study, of, found)

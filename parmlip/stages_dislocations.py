@@ -74,7 +74,7 @@ def _axes(made: DislocatedCell | Disc) -> Field:
     return Field(made.orientation.axes_cc, "", "rows are x, y, z in the crystal's frame")
 
 
-def stiffness(study: Study, results: Results, table: Simulation | Training) -> RealArray:
+def stiffness(results: Results, table: Simulation | Training) -> RealArray:
     """Relaxed stiffness (6, 6), eV / angstrom^3, that predictors take: given, or the reference's, or the surrogate's.
 
     Collective.
@@ -100,7 +100,7 @@ def start(
     """
     if table.dislocations is None or of is None:
         return None
-    c_vv = stiffness(study, results, table)
+    c_vv = stiffness(results, table)
     if is_loop(table):
         return loop_start(study, table, of, c_vv, results.comm)
 
@@ -118,7 +118,7 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
     """What became of the cores; `u_ad` of all sites counts on rank 0. Collective on ``results.comm``."""
     if study.simulation.dislocations is None or of is None:
         return {}
-    c_vv = stiffness(study, results, study.simulation)
+    c_vv = stiffness(results, study.simulation)
     if is_loop(study.simulation):
         return loop_fields(study, of, u_ad, which, c_vv, results.comm)
 

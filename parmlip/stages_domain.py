@@ -65,7 +65,7 @@ def predictor(study: Study, results: Results, of: Crystal | None) -> RealArray |
     if domain is None:
         return None
     if isinstance(domain, Disc):
-        return on_root(results.comm, "predictor", domain.predictor, stiffness(study, results, study.simulation))
+        return on_root(results.comm, "predictor", domain.predictor, stiffness(results, study.simulation))
     return np.zeros((domain.supercell.n_sites, domain.supercell.dimension))
 
 
