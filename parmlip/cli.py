@@ -274,7 +274,8 @@ def _study_of_law(path: str, overrides: list[str]) -> Study:
         from parmlip.io.hdf5 import ResultFile
 
         text = str(ResultFile(Path(path)).meta()["config"])
-        return loads(text, [*overrides, f"run.output={toml_value(path)}"], Path(path))
+        study = loads(text, [*overrides, f"run.output={toml_value(path)}"], Path(path))
+        return study.with_contents(all_there=False)
     if path.endswith(".yace"):
         reference = {"kind": "ace", "file": str(Path(path).resolve())}
         return loads(toml_document({"reference": reference}), overrides, Path(path))
@@ -297,7 +298,8 @@ def _fit(arguments: list[str], comm: MPI.Comm) -> int:
         from parmlip.io.hdf5 import ResultFile
 
         given = ['run.stages=["train"]', f"run.output={toml_value(options.output)}", *options.overrides]
-        return loads(str(ResultFile(options.source).meta()["config"]), given, options.source)
+        study = loads(str(ResultFile(options.source).meta()["config"]), given, options.source)
+        return study.with_contents(all_there=False)
 
     study = on_root(comm, "reading the result file", read)
     for name in _THREADS:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import copy
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from parmlip.config_checks import check_tables
 from parmlip.config_domain_tables import check_swept_domain
 from parmlip.config_entropy_tables import Entropy
+from parmlip.config_files import Contents, by_contents, read_contents
 from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS, Fit, Surrogate, Weights, with_elasticity
 from parmlip.config_locality_tables import Locality
 from parmlip.config_qmmm_tables import QMMM
@@ -66,6 +67,7 @@ class Study:
     sweep: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     source: Path = field(default=Path("input.toml"), compare=False)  # the input file
     text: str = field(default="", compare=False, repr=False)  # of the input file
+    contents: Contents = field(default_factory=dict, compare=False, repr=False)  # of files it names: `config_files`
 
     def _table(self, name: str) -> Any:
         if name not in self.tables:
@@ -172,6 +174,21 @@ class Study:
         tables = {name: plain(self.tables[name]) for name in TABLES if name in self.tables}
         return {**tables, "sweep": plain(self.sweep)} if self.sweep else tables
 
+    def by_contents(self) -> dict[str, Any]:
+        """The same with what files hold in the place of their names: equal where results are."""
+        return by_contents(self.as_dict(), self.contents)
+
+    def with_contents(self, *, all_there: bool = True) -> Study:
+        """The same study, which knows what the files hold that it names. Local.
+
+        Raises
+        ------
+        ConfigError
+            A file cannot be read, or, with `all_there`, is missing.
+        """
+        tables = [self.as_dict(), *(point.study.as_dict() for point in self.points())]
+        return replace(self, contents=read_contents(tables, self.source.parent, all_there=all_there))
+
     def as_toml(self) -> str:
         """The resolved input as TOML; reading it gives an equal study."""
         return toml_document(self.as_dict())
@@ -183,7 +200,7 @@ class Study:
         """
         values = self.as_dict()
         _assign(values, dotted, value)
-        return _study(values, self.source, self.text)
+        return _study(values, self.source, self.text, self.contents)
 
     @property
     def swept_keys(self) -> tuple[str, ...]:
@@ -201,7 +218,7 @@ class Study:
             for dotted, value in swept.items():
                 _assign(values, dotted, value)
             try:
-                points.append(Point(index, swept, _study(values, self.source, self.text)))
+                points.append(Point(index, swept, _study(values, self.source, self.text, self.contents)))
             except ConfigError as error:
                 raise ConfigError(f"[sweep] point {index}: {error}") from None
         return tuple(points)
@@ -223,16 +240,10 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Study:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"input file {path} cannot be read: {error}") from None
     study = loads(text, overrides, path)
-    for table, key in (("crystal", "file"), ("reference", "file"), ("report", "published")):
-        named = getattr(study.tables.get(table), key, None)
-        if named is not None and not study.path(named).is_file():
-            raise ConfigError(f"[{table}] {key} = {show(named)}: no such file in {path.parent.resolve()}")
-    if "dataset" in study.tables:
-        for name, files in (("train", study.dataset.train), ("test", study.dataset.test)):
-            for file in files:
-                if not study.path(file).is_file():
-                    raise ConfigError(f"[dataset] {name} = {show(file)}: no such file in {path.parent.resolve()}")
-    return study
+    published = study.report.published
+    if published is not None and not study.path(published).is_file():
+        raise ConfigError(f"[report] published = {show(published)}: no such file in {path.parent.resolve()}")
+    return study.with_contents()
 
 
 def loads(text: str, overrides: Iterable[str] = (), source: Path = Path("input.toml")) -> Study:
@@ -257,7 +268,7 @@ def loads(text: str, overrides: Iterable[str] = (), source: Path = Path("input.t
     return study
 
 
-def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
+def _study(values: Mapping[str, Any], source: Path, text: str, contents: Contents | None = None) -> Study:
     tables: dict[str, Any] = {}
     for name in values:
         if name not in TABLES and name != "sweep":
@@ -269,7 +280,7 @@ def _study(values: Mapping[str, Any], source: Path, text: str) -> Study:
         elif name in values or name not in _WRITTEN:
             tables[name] = read_table(kind, _prepared(name, values.get(name, {})), f"[{name}]")
     check_tables(tables)
-    study = Study(tables, read_sweep(values.get("sweep", {})), source, text)
+    study = Study(tables, read_sweep(values.get("sweep", {})), source, text, contents or {})
     check_swept_domain(tables, study.swept_keys)
     if study.sweep and "advise" in study.run.stages:
         raise ConfigError('[run] stages: "advise" is about one fit; choose a point: --set sweep={} and the swept keys')

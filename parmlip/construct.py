@@ -10,6 +10,7 @@ import numpy as np
 from parmlip.config import Crystal, Simulation, Study, Surrogate, Training
 from parmlip.config import Defect as DefectInput
 from parmlip.config_checks import check_within
+from parmlip.config_files import held
 from parmlip.config_schema import show
 from parmlip.config_tables import KEYS_OF_KIND
 from parmlip.construct_dislocations import dislocated, oriented_lattice, single
@@ -88,7 +89,8 @@ def any_law(study: Study) -> SiteLaw | CachedLaw:
     if not cache.parent.is_dir():
         raise ConfigError(f"[reference] cache = {show(reference.cache)}: there is no directory {cache.parent}")
     named = ("kind", "parameters", *KEYS_OF_KIND[reference.kind])
-    return CachedLaw(law, ReferenceCache(cache, {name: getattr(reference, name) for name in named}))
+    identity = {name: held(getattr(reference, name), study.contents) for name in named}
+    return CachedLaw(law, ReferenceCache(cache, identity))
 
 
 def total_law(study: Study) -> TotalLaw:

@@ -11,12 +11,11 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 from mpi4py import MPI
 
 import parmlip
-from parmlip.config import Point, Study, loads
+from parmlip.config import Point, Study
 from parmlip.config_schema import show
 from parmlip.errors import ConfigError, ConvergenceError, DataError
 from parmlip.io.fitted import check_point
@@ -27,17 +26,11 @@ from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table
 from parmlip.pipeline_header import commit, header
 from parmlip.pipeline_output import bring_back, check_place, is_begun, let_go, published_text, refuse_nan, set_aside
+from parmlip.pipeline_same import check_same, files_told, kept_files
 from parmlip.pipeline_stages import STAGES, Stage
 from parmlip.pipeline_work import Turn, side_by_side, work_through
 
 _logger = logging.getLogger(__name__)
-
-
-# A resumed run may differ in these keys: no result depends on them.
-_FREE: Final = (
-    "run.stages", "run.output", "run.threads", "run.groups", "report.", "reference.cache",
-    "reference.ranks_per_calculator",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -248,7 +241,7 @@ def _open_refit(study: Study, source: Path, overwrite: bool) -> None:
     """Make the output: `source` without what hangs on the fit, but with the factors."""
     file = ResultFile(source)
     stored = str(file.meta()["config"])
-    check_same(study, stored, source)
+    check_same(study, stored, source, files=kept_files(file))
     if not any(name == "train" for name, _, _ in file.stages()):
         raise DataError(f'result file {source} has no fitted surrogate; run the stage "train" first')
     before = tomllib.loads(stored)["fit"]
@@ -294,54 +287,21 @@ def _open_output(
         )
     meta = {"input": study.text, "config": study.as_toml(), "ranks": ranks, "published": published_text(study)}
     if resume and exists:
-        check_same(study, str(file.meta()["config"]))
+        kept = kept_files(file)
+        check_same(study, str(file.meta()["config"]), files=kept)
         done = {(name, index) for name, index, _ in file.stages()}
         check_chain(study, _done_everywhere(study, done, stages), stages)
-        file.update_meta(meta)
+        file.update_meta({**meta, "files": files_told(study, kept)})
         return {step for step in done if not stages[step[0]].gathers}  # what gathers sees the new results
     check_chain(study, stages=stages)
     set_aside(study)
-    file.create({"version": parmlip.__version__, "commit": commit(), **meta})
+    file.create({"version": parmlip.__version__, "commit": commit(), "files": files_told(study), **meta})
     return set()
 
 
 def _done_everywhere(study: Study, done: set[tuple[str, int | None]], stages: Mapping[str, Stage]) -> frozenset[str]:
     swept, points = swept_steps(study, stages), range(len(study.points()))
     return frozenset(name for name in stages if all((name, i) in done for i in (points if name in swept else [None])))
-
-
-def check_same(study: Study, stored: str, source: Path | None = None) -> None:
-    """Raise `ConfigError` naming the first key in which a stored resolved input differs from this one.
-
-    With `source` it is that of a result file to be fitted again, where the keys of the fit are free too.
-    """
-    free = _FREE if source is None else ("fit.", "compare.", *_FREE)
-    ours, theirs = _flat(study.as_dict()), _flat(_with_defaults(stored))
-    for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) != theirs.get(name) and not name.startswith(free):
-            was, now = (show(side[name]) if name in side else "absent" for side in (theirs, ours))
-            if source is not None:
-                raise ConfigError(f"fit: {name} was {was} in {source} and is {now} now; a refit only changes [fit]")
-            raise ConfigError(
-                f"--resume: {name} was {was} in {study.output} and is {now} now; use the old value or --overwrite"
-            )
-
-
-def _with_defaults(stored: str) -> dict[str, Any]:
-    """A stored input with today's defaults for keys that did not exist when it was stored."""
-    try:
-        return loads(stored).as_dict()
-    except ConfigError:  # it has a key or a value that is gone: compared as it stands
-        return tomllib.loads(stored)
-
-
-def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables as dotted keys; lists of tables are numbered."""
-    flat: dict[str, Any] = {}
-    for name, table in tables.items():
-        blocks = [(f"{name}.{i}", t) for i, t in enumerate(table)] if isinstance(table, list) else [(name, table)]
-        flat |= {f"{head}.{key}": value for head, block in blocks for key, value in block.items()}
-    return flat
 
 
 def _first_complete(output: Path, stage: str, points: Iterable[int]) -> int | None:

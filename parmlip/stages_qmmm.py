@@ -277,7 +277,7 @@ def _start(problem: Problem, energy: ClampedEnergy) -> tuple[RealArray, str]:
 
 def _all_but_radius(study: Study) -> str:
     """A digest of the resolved input without R_QM: equal where only that differs."""
-    plain = study.as_dict()
+    plain = study.by_contents()
     others = ("radius", "patch_test", "truth", "tolerance", "samples")
     for table, names in (("qmmm", others), ("run", ("output", "stages", "groups"))):
         plain[table] = {name: value for name, value in plain[table].items() if name not in names}

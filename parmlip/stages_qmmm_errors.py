@@ -76,7 +76,7 @@ def truth_of(problem: Problem) -> str:
     The predictor is in the surrogate's elastic constants where the input gives none. It is rounded, since those of
     other numbers of ranks differ in their last digits.
     """
-    plain = problem.study.as_dict()
+    plain = problem.study.by_contents()
     for name in ("cache", "ranks_per_calculator"):
         plain["reference"].pop(name)
     rounded_ad = np.round(problem.predictor_ad, _PLACES) + 0.0  # + 0.0: -0 is 0
