@@ -9,14 +9,29 @@ import pytest
 from parmlip.io.hdf5 import ResultFile
 from tests.program import parmlip, results
 
-EDGE = """
+STAGES = """
 [run]
 stages = ["build", "reference", "train", "relax", "qmmm"]
-
+"""
+EXPANSION = """
 [crystal]
 lattice = "bcc"
 species = ["W"]
 
+[surrogate]
+kind = "taylor"
+states = "lattice"
+"""
+RELAX = """
+[relax]
+laws = ["reference"]
+force_tolerance = 1e-9
+"""
+EDGE = (
+    STAGES
+    + EXPANSION
+    + RELAX
+    + """
 [reference]
 parameters = "W-Zhou"
 taper = [3.8, 5.0]
@@ -26,25 +41,15 @@ domain = "disc"
 radius = 33.0
 dislocations = { kind = "single", line = [0, 0, 1], plane = [0, 1, 0], burgers = [1, 0, 0] }
 
-[surrogate]
-kind = "taylor"
-states = "lattice"
-
-[relax]
-laws = ["reference"]
-force_tolerance = 1e-9
-
 [qmmm]
 radius = 16.0
 """
-BALL = """
-[run]
-stages = ["build", "reference", "train", "relax", "qmmm"]
-
-[crystal]
-lattice = "bcc"
-species = ["W"]
-
+)
+BALL = (
+    STAGES
+    + EXPANSION
+    + RELAX
+    + """
 [reference]
 parameters = "W-Zhou"
 taper = [3.2, 4.2]
@@ -54,22 +59,15 @@ domain = "ball"
 radius = 12.5
 defects = [{ kind = "vacancy", at = [0, 0, 0] }]
 
-[surrogate]
-kind = "taylor"
-states = "lattice"
-
-[relax]
-laws = ["reference"]
-force_tolerance = 1e-9
-
 [qmmm]
 kind = "energy"
 radius = 5.0
 """
-PATCH = """
-[run]
-stages = ["build", "reference", "train", "relax", "qmmm"]
-
+)
+PATCH = (
+    STAGES
+    + RELAX
+    + """
 [crystal]
 lattice = "triangular"
 species = ["W"]
@@ -99,15 +97,12 @@ solver = "rrqr"
 tolerance = 1e-5
 homogeneous = 0
 
-[relax]
-laws = ["reference"]
-force_tolerance = 1e-9
-
 [qmmm]
 kind = "energy"
 radius = 12.0
 patch_test = true
 """
+)
 
 
 def done(directory, text, *settings):
@@ -179,3 +174,19 @@ def test_a_fitted_mm_law_drifts_in_the_patch_test_unless_it_is_corrected(tmp_pat
     assert worst["energy_corrected"] == pytest.approx(worst["reference"], rel=0.2)
     uncorrected = done(tmp_path, PATCH, "qmmm.correction=false", "qmmm.patch_test=false")
     assert found["qmmm.geometry_error"] < 0.05 * uncorrected["qmmm.geometry_error"]
+
+
+def test_the_load_of_a_vacant_place_holds_the_perfect_crystal_too_and_is_made_once(tmp_path):
+    """From the cores on: places of two vacancies have loads (that of one by symmetry has none)."""
+    (tmp_path / "run.toml").write_text(PATCH)
+    two = ", ".join(f'{{ kind = "vacancy", at = {at} }}' for at in ([0, 0], [2, 1]))
+    keys = ("radius=28.0", f"defects=[{two}]")
+    settings = (*(f"simulation.{key}" for key in keys), "qmmm.radius=4.0", "qmmm.correction_from=0.0")
+    end = parmlip(tmp_path, "run.toml", *(word for setting in settings for word in ("--set", setting)))
+    assert end.returncode == 0, end.stdout + end.stderr
+    assert end.stdout.count("ghost force on the perfect crystal") == 1
+    file = ResultFile(tmp_path / "run.h5")
+    patch = file.read("qmmm", "patch")
+    assert file.read("qmmm", "ghost_force") > 1e-3
+    assert patch["drift"] > 1e-3
+    assert patch["drift_corrected"] < 1e-9
