@@ -26,6 +26,7 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
                              (energy mixing: everywhere);  geometry_error_estimate_noise  of sampling;
                              residual_reference  the largest of these forces
     tolerance_met            whether the estimate, noise included, is below the tolerance (tolerance)
+                             lowest_eigenvalue_residual, stability_steps;  stability  how it was found or why not
     growth/                  radius_angstrom, n_qm, estimate, noise, geometry_error (truth), each (n,), of the QM
                              regions that the tolerance led through (tolerance); all else is of the last
     ghost_force              largest component of dE^H(0) on the homogeneous crystal (site energies);
@@ -43,7 +44,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from mpi4py import MPI
@@ -71,7 +72,7 @@ from parmlip.stages_domain import predictor
 from parmlip.stages_equilibrium import crystal_of
 from parmlip.stages_qmmm_errors import errors, errors_of_whole
 from parmlip.stages_qmmm_estimate import Growth, estimate_fields, has_estimate, largest_radius
-from parmlip.stages_qmmm_ghost import dead_load, patch_fields
+from parmlip.stages_qmmm_ghost import DeadLoad, dead_load, patch_fields
 from parmlip.stages_qmmm_problem import Problem, Smaller, crystal_in_cores, digest, hybrid_forces, linear, mixed
 
 logger = logging.getLogger(__name__)
@@ -83,18 +84,29 @@ RealArray = NDArray[np.float64]
 _WARM = 1e-2  # eV / angstrom: to which the MM law's equilibrium is sought, from which forces are balanced
 
 
+@dataclass(frozen=True, eq=False)
+class _Coupled:
+    """A coupled equilibrium, and what came about on the way to it."""
+
+    problem: Problem
+    fields: Fields
+    estimate: Estimate | None
+    dead: DeadLoad | None  # None: the reference has no site energies
+
+
 def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The coupled equilibrium and all that is told of it. Collective on ``comm``."""
     of = crystal_of(study, results)
     assert of is not None  # the input was checked
-    problem, fields, estimate = _coupled(study, results, comm, of, None)
+    one = _coupled(study, results, comm, of, None)
+    problem, fields = one.problem, one.fields
     tolerance = study.qmmm.tolerance
     if tolerance is not None:
         growth = Growth(tolerance, nearest_distance(of[0]) * of[1])
         while True:
-            assert estimate is not None  # with a tolerance there is one
+            assert one.estimate is not None  # with a tolerance there is one
             error = fields["geometry_error"].value if "geometry_error" in fields else np.nan
-            growth.record(float(problem.regions.radius_a.max()), estimate, fields["n_qm"].value, float(error))
+            growth.record(float(problem.regions.radius_a.max()), one.estimate, fields["n_qm"].value, float(error))
             radius = None if growth.met else growth.next_radius(largest_radius(problem.found))
             if radius is None:
                 break
@@ -102,22 +114,21 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             truth = {name: fields[name] for name in fields if name.startswith("truth")}
             smaller = Smaller(float(problem.regions.radius_a.max()), u_ad, truth)
             grown = problem.study.with_value("qmmm.radius", radius)
-            problem, fields, estimate = _coupled(grown, results, comm, of, smaller)
+            one = _coupled(grown, results, comm, of, smaller)
+            problem, fields = one.problem, one.fields
         if not growth.met:
             logger.warning(
                 "[qmmm] tolerance = %g A is not met: no larger QM region fits into [simulation] radius = %g",
                 tolerance, problem.domain.radius,
             )  # fmt: skip
         fields |= growth.fields()
-    if problem.study.qmmm.patch_test and problem.reference is not None:
+    if problem.study.qmmm.patch_test and one.dead is not None:
         with timed("patch test"):
-            fields |= patch_fields(problem)
+            fields |= patch_fields(problem, one.dead)
     return fields
 
 
-def _coupled(
-    study: Study, results: Results, comm: MPI.Comm, of: Crystal, smaller: Smaller | None
-) -> tuple[Problem, Fields, Estimate | None]:
+def _coupled(study: Study, results: Results, comm: MPI.Comm, of: Crystal, smaller: Smaller | None) -> _Coupled:
     """The equilibrium for the QM region of `study`, its errors as far as they are wanted and their estimate."""
     found = coupling(study, of)
     u0_ad = predictor(study, results, of)
@@ -128,14 +139,14 @@ def _coupled(
     zero_ad = _valid(study, results, found.domain, reference, (u0_ad, start_ad), comm)
     problem = Problem(study, results, comm, of, found, u0_ad, start_ad, zero_ad, reference, mm, smaller)
     fields = _region_fields(problem)
-    load_ad = None
-    if reference is not None:
-        load_ad, ghost = dead_load(problem)
-        fields |= ghost
+    dead = None if reference is None else dead_load(problem)
+    if dead is not None:
+        fields |= dead.fields
     begin = time.perf_counter()
     with timed("coupled equilibrium"):
         if study.qmmm.kind == "energy":
-            fields |= _energy_mixing(problem, load_ad if study.qmmm.correction else None)
+            assert dead is not None  # the input was checked
+            fields |= _energy_mixing(problem, dead.load_ad if study.qmmm.correction else None)
         else:
             fields |= _force_mixing(problem)
     fields["same"] = Field(_all_but_radius(study), "", "digest of the input without R_QM")
@@ -150,7 +161,7 @@ def _coupled(
     if study.qmmm.truth is True and reference is None:
         with timed("QM everywhere"):
             fields |= errors_of_whole(problem, fields)
-    return problem, fields, estimate
+    return _Coupled(problem, fields, estimate, dead)
 
 
 def _unrelaxed(
