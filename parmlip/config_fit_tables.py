@@ -108,7 +108,7 @@ ENTROPY_NAMES: Final = OBSERVATION_NAMES[-2:]
 # What a law of whole structures can be asked for.
 TOTAL_OBSERVATIONS: Final = (
     "energy", "force", "virial", "force_derivative_1", "force_derivative_2", "cauchy_born_1", "cauchy_born_2",
-    "cauchy_born_3",
+    "cauchy_born_3", "cauchy_born_4",
 )  # fmt: skip
 # Chen, Ortner, Wang (2021), QM/MM III, table F.1, for energies W_cb of a site, (3.4): cauchy_born_per = "site". W_0
 # of force mixing is the force on the perfect crystal: zero. W^V_j is of eps^V_j, the derivative of order j + 1.

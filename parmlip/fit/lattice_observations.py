@@ -229,11 +229,11 @@ class ForceDerivative:
 class CauchyBornDerivative:
     """Derivatives of W(F, p) by all parameters of `CauchyBorn`, orders 1 to 4, eV / angstrom^d; clamped.
 
-    Symmetric components are there once, times the square root of how often they stand in the tensor. With eps^V_j =
-    d^(j+1) W, order 2 gives the elastic constants. A relaxed second derivative is not linear in the coefficients: match
-    the joint tensors instead, of which it is a function. Order 4 is found by differences of the third, for law and
-    rows alike (`CauchyBorn.fourth` tells their error); of its components one of each orbit of the isometries is there,
-    times the square root of the orbit's size.
+    Symmetric components are there once, times the square root of how often they stand in the tensor; from order 3 on
+    one of each orbit of the isometries, times the square root of the orbit's size. With eps^V_j = d^(j+1) W, order 2
+    gives the elastic constants. A relaxed second derivative is not linear in the coefficients: match the joint tensors
+    instead, of which it is a function. Order 4 is found by differences of the third, for law and rows alike
+    (`CauchyBorn.fourth` tells their error).
     """
 
     crystal: Crystal
@@ -251,26 +251,26 @@ class CauchyBornDerivative:
 
     @property
     def n_parts(self) -> int:
-        """One for each value of the last index from order 3 on."""
-        if self.order == 4:
-            return len(np.unique(self._orbits[0][:, -1]))
-        return 1 if self.order < 3 else self._n
+        """One for each different parameter (order 3) or pair of them (order 4) behind the first two."""
+        return 1 if self.order < 3 else int(self._orbits[2].max()) + 1
 
     @cached_property
-    def _orbits(self) -> tuple[IntArray, RealArray]:
-        return component_orbits(self.crystal, *sorted_tuples(self._n, self.order))
+    def _orbits(self) -> tuple[IntArray, RealArray, IntArray]:
+        """Tuples of parameters, what their components are multiplied with, the part of each."""
+        tuples, scale_o = component_orbits(self.crystal, *sorted_tuples(self._n, self.order))
+        part_o = np.unique(tuples[:, 2:], axis=0, return_inverse=True)[1]
+        return tuples, scale_o, part_o.reshape(-1)
 
-    def _components(self, part: int) -> tuple[IntArray, RealArray]:
+    def components(self, part: int) -> tuple[IntArray, RealArray]:
         """Tuples of parameters of a part, and what their components are multiplied with."""
-        if self.order < 4:
-            return sorted_tuples(self._n, self.order, None if self.order < 3 else part)
-        tuples, scale_o = self._orbits
-        mine = tuples[:, -1] == np.unique(tuples[:, -1])[part]
-        return tuples[mine], scale_o[mine]
+        if self.order < 3:
+            return sorted_tuples(self._n, self.order)
+        tuples, scale_o, part_o = self._orbits
+        return tuples[part_o == part], scale_o[part_o == part]
 
     def n_rows(self, part: int) -> int:
         """Number of observations of a part."""
-        return len(self._components(part)[0])
+        return len(self.components(part)[0])
 
     def values(self, law: SiteLaw, part: int | None = None) -> RealArray:
         """(n_observations,)."""
@@ -279,17 +279,14 @@ class CauchyBornDerivative:
         if self.order < 3:
             index, scale_o = sorted_tuples(self._n, self.order)
             return np.asarray((density.first, density.second)[self.order - 1]()[tuple(index.T)] * scale_o)
-        if self.order == 3 and part is None:
-            third = density.third()
-        blocks = []
-        for p in range(self.n_parts) if part is None else [part]:
-            index, scale_o = self._components(p)
-            if self.order == 3:
-                tensor = third[..., p] if part is None else density.third_along(p)
-            else:
-                tensor = density.fourth_along(int(index[0, -1]))[0]
-            blocks.append(tensor[tuple(index[:, :-1].T)] * scale_o)
-        return np.concatenate(blocks)
+
+        def one(p: int) -> RealArray:
+            index, scale_o = self.components(p)
+            last = index[0, 2:].tolist()
+            tensor = density.third_along(*last) if self.order == 3 else density.fourth_along(*last)[0]
+            return np.asarray(tensor[index[:, 0], index[:, 1]] * scale_o)
+
+        return _parts(self, part, one)
 
     def rows(self, basis: LinearBasis, part: int | None = None) -> RealArray:
         """(n_observations, n_basis)."""
@@ -305,37 +302,26 @@ class CauchyBornDerivative:
             gradient = -force if imaginary_pc is None else force.imag / -1e-20
             return np.asarray(np.tensordot(direction_xpc, gradient, 2) / density.volume)
 
-        def third(r_pc: RealArray, last: int) -> RealArray:
-            """Components (x, y, last) with x <= y <= last, in the order of `sorted_tuples`."""
-            by_y = [along(slopes, r_pc, direction_xpc[y], [direction_xpc[last]], basis.cutoff)[: y + 1]
-                    for y in range(last + 1)]  # fmt: skip
-            return np.array([by_y[y][x] for x in range(last + 1) for y in range(x, last + 1)])
-
         def one(p: int) -> RealArray:
-            index, scale_o = self._components(p)
+            index, scale_o = self.components(p)
             if self.order == 1:
-                found = slopes(e.r_pc)
-            elif self.order == 2:
-                second = np.array([slopes(e.r_pc, dr_pc) for dr_pc in direction_xpc])
-                found = second[index[:, 0], index[:, 1]]
-            elif self.order == 3:
-                found = third(e.r_pc, p)
-            else:  # as `CauchyBorn.fourth_along` does
-                seen, place_o = np.unique(index[:, 1:3], axis=0, return_inverse=True)
-                dr_pc = direction_xpc[index[0, 3]]
+                return np.asarray(slopes(e.r_pc) * scale_o[:, None])
+            seen, place_o = np.unique(index[:, 1], return_inverse=True)
 
-                def all_of(r_pc: RealArray) -> RealArray:
-                    by_pair = np.array([
-                        along(slopes, r_pc, direction_xpc[y], [direction_xpc[z]], basis.cutoff) for y, z in seen
-                    ])  # fmt: skip
-                    return np.asarray(by_pair[place_o.reshape(-1), index[:, 0]])
+            def higher(r_pc: RealArray, others: list[RealArray]) -> RealArray:
+                """By the first two parameters of every tuple and along `others`."""
+                by_y = [along(slopes, r_pc, direction_xpc[y], others, basis.cutoff) for y in seen]
+                return np.asarray([by_y[y][x] for x, y in zip(index[:, 0], place_o, strict=True)])
 
-                coarse, fine = (
-                    (all_of(e.r_pc + h * dr_pc) - all_of(e.r_pc - h * dr_pc)) / (2.0 * h)
-                    for h in (FOURTH_STEP, FOURTH_STEP / 2)
-                )
-                found = (4.0 * fine - coarse) / 3.0
-            return np.asarray(found * scale_o[:, None])
+            others = [direction_xpc[z] for z in index[0, 2:]]
+            if self.order < 4:
+                return higher(e.r_pc, others) * scale_o[:, None]
+            dr_pc = others.pop()  # as `CauchyBorn.fourth_along` does
+            coarse, fine = (
+                (higher(e.r_pc + h * dr_pc, others) - higher(e.r_pc - h * dr_pc, others)) / (2.0 * h)
+                for h in (FOURTH_STEP, FOURTH_STEP / 2)
+            )
+            return np.asarray((4.0 * fine - coarse) / 3.0 * scale_o[:, None])
 
         return _parts(self, part, one)
 
@@ -391,12 +377,9 @@ def _scales(patch: Patch, tuples: IntArray, counts: IntArray, gamma: float) -> R
     return np.asarray(np.sqrt(counts) * np.exp(gamma * distance_t))
 
 
-def sorted_tuples(n: int, order: int, last: int | None = None) -> tuple[IntArray, RealArray]:
-    """Tuples in rising order (that end in `last`), and the square root of how many orderings each has."""
-    if last is None:
-        tuples = list(combinations_with_replacement(range(n), order))
-    else:
-        tuples = [(*t, last) for t in combinations_with_replacement(range(last + 1), order - 1)]
+def sorted_tuples(n: int, order: int) -> tuple[IntArray, RealArray]:
+    """Tuples in rising order, and the square root of how many orderings each has."""
+    tuples = list(combinations_with_replacement(range(n), order))
     orderings = [factorial(order) // prod(factorial(t.count(i)) for i in set(t)) for t in tuples]
     return np.array(tuples, dtype=np.int64).reshape(-1, order), np.sqrt(orderings)
 

@@ -8,6 +8,8 @@ local.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
+from math import prod
 from typing import Final, Protocol, TypeVar
 
 import numpy as np
@@ -27,10 +29,17 @@ Evaluate = Callable[[Structure], Evaluated]
 T = TypeVar("T")
 
 # Shorter of the two steps, angstrom, and of the deformation; wider for second differences, which magnify noise more.
+# Third ones are short again, since three of them together reach far and law after law is C1 at its cutoff. Second
+# derivatives by response have no noise: at twice the steps of their second differences no pair of silicon crosses the
+# cutoff of the NRL law, 0.03 A away.
 _FIRST: Final = 0.01
 _SECOND: Final = 0.02
 _FIRST_STRAIN: Final = 0.002
 _SECOND_STRAIN: Final = 0.004
+_THIRD: Final = 0.01
+_THIRD_STRAIN: Final = 0.0025
+_OF_RESPONSE: Final = 0.0025
+_OF_RESPONSE_STRAIN: Final = 0.0005
 
 
 def asked_at_once(work: Callable[[Evaluate], T], answer: Callable[[list[Structure]], Sequence[Evaluated]]) -> T:
@@ -61,8 +70,11 @@ class CrystalDerivatives(Protocol):
     def density_second(self) -> Difference:
         """(n, n)."""
 
-    def density_third(self, last: int) -> Difference:
-        """(n, n): the third derivatives of which the last is by parameter `last`, first index <= second <= `last`."""
+    def density_higher(self, second: Sequence[int], last: Sequence[int], scale: float = 1.0) -> Difference:
+        """(n_second, n): derivatives by any parameter, each of `second` and all of `last`, orders 3 and 4.
+
+        `scale` multiplies the steps of the differences.
+        """
 
 
 class PerfectCell:
@@ -103,15 +115,12 @@ class PerfectCell:
         cell = self.cell
         return cell.cell_cc @ f_cc.T, cell.periodic, cell.positions_ac @ f_cc.T + shift_ac, self.symbols
 
-    def step(self, x: int, *, second: bool) -> float:
-        """A step of parameter x: of the deformation, or of a shift, angstrom."""
-        if x < self.n_strain:
-            return _SECOND_STRAIN if second else _FIRST_STRAIN
-        return _SECOND if second else _FIRST
-
-    def axis(self, x: int) -> RealArray:
-        """The x-th unit vector of the parameters."""
-        return np.eye(self.n_parameters)[x]
+    def along(
+        self, function: Callable[[RealArray], RealArray], by: Sequence[int], steps: tuple[float, float]
+    ) -> Difference:
+        """The derivative of a function of the parameters by all of `by`; steps of strains, and of shifts (angstrom)."""
+        axes = [np.eye(self.n_parameters)[x] for x in by]
+        return _mixed(function, axes, [steps[0] if x < self.n_strain else steps[1] for x in by])
 
 
 class ByDifferences:
@@ -132,7 +141,7 @@ class ByDifferences:
         """All forces when both sites move."""
         one_d, other_c = ([self.perfect.unit(a, c) for c in range(3)] for a in (site, other))
         return _stacked([
-            _stacked([_mixed(_over(self._forces, one_ac, other_ac), _SECOND, _SECOND) for other_ac in other_c])
+            _stacked([_mixed(self._forces, [one_ac, other_ac], [_SECOND, _SECOND]) for other_ac in other_c])
             for one_ac in one_d
         ])  # fmt: skip
 
@@ -158,28 +167,15 @@ class ByDifferences:
     def density_second(self) -> Difference:
         """Differences of these by every parameter."""
         perfect = self.perfect
-        columns = [
-            differentiate(_along(self._gradient, perfect.axis(x)), perfect.step(x, second=False))
-            for x in range(perfect.n_parameters)
-        ]
-        both = _stacked(columns)
+        steps = (_FIRST_STRAIN, _FIRST)
+        both = _stacked([perfect.along(self._gradient, [x], steps) for x in range(perfect.n_parameters)])
         return Difference(0.5 * (both.values + both.values.T), both.error)
 
-    def density_third(self, last: int) -> Difference:
-        """Second differences of these, by `last` and every parameter up to it."""
-        perfect, n = self.perfect, self.perfect.n_parameters
-        of_last = perfect.axis(last)
-        columns = [
-            _mixed(
-                _over(self._gradient, perfect.axis(y), of_last),
-                perfect.step(y, second=True), perfect.step(last, second=True),
-            )
-            for y in range(last + 1)
-        ]  # fmt: skip
-        found = _stacked(columns)
-        values = np.zeros((n, n))
-        values[:, : last + 1] = found.values.T
-        return Difference(values, found.error)
+    def density_higher(self, second: Sequence[int], last: Sequence[int], scale: float = 1.0) -> Difference:
+        """Second or third differences of these."""
+        strain, shift = (_SECOND_STRAIN, _SECOND) if len(last) == 1 else (_THIRD_STRAIN, _THIRD)
+        steps = (scale * strain, scale * shift)
+        return _stacked([self.perfect.along(self._gradient, [y, *last], steps) for y in second])
 
 
 class ByResponse:
@@ -225,10 +221,11 @@ class ByResponse:
         """Exact to rounding."""
         return Difference(self._second(np.zeros(self.perfect.n_parameters)), 0.0)
 
-    def density_third(self, last: int) -> Difference:
-        """By differences of the second derivatives."""
-        perfect = self.perfect
-        return differentiate(_along(self._second, perfect.axis(last)), perfect.step(last, second=False))
+    def density_higher(self, second: Sequence[int], last: Sequence[int], scale: float = 1.0) -> Difference:
+        """By first or second differences of the second derivatives."""
+        strain, shift = (_FIRST_STRAIN, _FIRST) if len(last) == 1 else (_OF_RESPONSE_STRAIN, _OF_RESPONSE)
+        found = self.perfect.along(self._second, last, (scale * strain, scale * shift))
+        return Difference(found.values[list(second)], found.error)
 
 
 def hessian_by_differences(evaluate: Evaluate, structure: Structure) -> Difference:
@@ -261,22 +258,23 @@ def _along(function: Callable[[RealArray], RealArray], direction: RealArray) -> 
     return lambda h: function(h * direction)
 
 
-def _over(
-    function: Callable[[RealArray], RealArray], one: RealArray, other: RealArray
-) -> Callable[[float, float], RealArray]:
-    return lambda g, h: function(g * one + h * other)
-
-
 def _stacked(parts: Sequence[Difference]) -> Difference:
     return Difference(np.array([part.values for part in parts]), max(part.error for part in parts))
 
 
-def _mixed(function: Callable[[float, float], RealArray], one: float, other: float) -> Difference:
-    """The second derivative by both arguments at zero, by these steps and twice these."""
-    bends = [
-        (function(s * one, s * other) - function(s * one, -s * other)
-         - function(-s * one, s * other) + function(-s * one, -s * other)) / (4.0 * s**2 * one * other)
-        for s in (1.0, 2.0)
-    ]  # fmt: skip
+def _mixed(
+    function: Callable[[RealArray], RealArray], directions: Sequence[RealArray], steps: Sequence[float]
+) -> Difference:
+    """The derivative by all directions at zero, by these steps and twice these; each state is asked for once."""
+    bends = []
+    for s in (1.0, 2.0):
+        states: dict[bytes, tuple[RealArray, int]] = {}
+        for signs in product((1, -1), repeat=len(steps)):
+            moves = [sign * s * h * x for sign, h, x in zip(signs, steps, directions, strict=True)]
+            state = np.sum(moves, axis=0) + 0.0  # -0 is 0
+            _, times = states.get(state.tobytes(), (state, 0))
+            states[state.tobytes()] = state, times + prod(signs)
+        change = sum(times * function(state) for state, times in states.values() if times)
+        bends.append(np.asarray(change / prod(2.0 * s * h for h in steps)))
     values = (4.0 * bends[0] - bends[1]) / 3.0
     return Difference(values, float(np.abs(values - bends[0]).max()))

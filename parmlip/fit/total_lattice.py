@@ -10,7 +10,7 @@ import numpy as np
 from mpi4py import MPI
 
 from parmlip.errors import ConfigError, DataError
-from parmlip.fit.lattice_observations import CauchyBornDerivative, LatticeObservation, sorted_tuples
+from parmlip.fit.lattice_observations import CauchyBornDerivative, LatticeObservation
 from parmlip.fit.observations import RealArray
 from parmlip.fit.patches import Crystal
 from parmlip.fit.periodic_observations import PeriodicForceDerivative
@@ -53,7 +53,7 @@ def periodic_observations(
             found[name] = tuple(
                 PeriodicForceDerivative(crystal, int(order), repeats, b, gamma) for b in crystal.inequivalent
             )
-        elif kind == "cauchy_born" and int(order) < 4:
+        elif kind == "cauchy_born":
             found[name] = (CauchyBornDerivative(crystal, int(order)),)
         else:
             raise ConfigError(f"[fit] observations: {name}: is not offered for laws of whole structures")
@@ -150,10 +150,10 @@ def observed(observation: LatticeObservation, part: int, derivatives: CrystalDer
         return observation.of_total(derivatives, part)
     if not isinstance(observation, CauchyBornDerivative):
         raise TypeError(f"{type(observation).__name__} is not offered for laws of whole structures")
+    index, scale_o = observation.components(part)
     if observation.order < 3:
         found = derivatives.density_first() if observation.order == 1 else derivatives.density_second()
-        index, scale_o = sorted_tuples(len(found.values), observation.order)
         return Difference(found.values[tuple(index.T)] * scale_o, found.error)
-    found = derivatives.density_third(part)
-    index, scale_o = sorted_tuples(len(found.values), 3, part)
-    return Difference(found.values[tuple(index[:, :-1].T)] * scale_o, found.error)
+    second, place_o = np.unique(index[:, 1], return_inverse=True)
+    found = derivatives.density_higher(second.tolist(), index[0, 2:].tolist())
+    return Difference(found.values[place_o, index[:, 0]] * scale_o, found.error)

@@ -95,31 +95,32 @@ class CauchyBorn:
 
     def third(self) -> RealArray:
         """(n, n, n), the last index being that of the complex step."""
-        return self._third(self.environments.r_pc)
+        return np.stack([self.third_along(x) for x in range(len(self.direction_xpc))], axis=-1)
 
     def fourth(self) -> Fourth:
         """Differences of the third derivatives by every parameter, extrapolated once: error of order step^4."""
-        parts = [self.fourth_along(x) for x in range(len(self.direction_xpc))]
-        return Fourth(np.stack([tensor for tensor, _ in parts], axis=-1), max(error for _, error in parts))
+        n = len(self.direction_xpc)
+        parts = [[self.fourth_along(y, z) for z in range(n)] for y in range(n)]
+        tensor = np.stack([np.stack([t for t, _ in of_y], axis=-1) for of_y in parts], axis=-2)
+        return Fourth(tensor, max(error for of_y in parts for _, error in of_y))
 
     def third_along(self, x: int) -> RealArray:
         """(n, n): the third derivatives of which the last is by parameter x."""
-        moved = self.environments.r_pc + 1j * _COMPLEX_STEP * self.direction_xpc[x]
-        return np.asarray(self._second(moved).imag / _COMPLEX_STEP)
+        return self._third(self.environments.r_pc, x)
 
-    def fourth_along(self, x: int) -> tuple[RealArray, float]:
-        """(n, n, n): the fourth derivatives of which the last is by parameter x; how far they have not converged."""
-        r_pc, dr_pc = self.environments.r_pc, self.direction_xpc[x]
+    def fourth_along(self, y: int, z: int) -> tuple[RealArray, float]:
+        """(n, n): those of which the last are by y and, by differences, z; how far they have not converged."""
+        r_pc, dr_pc = self.environments.r_pc, self.direction_xpc[z]
         coarse, fine = (
-            (self._third(r_pc + h * dr_pc) - self._third(r_pc - h * dr_pc)) / (2.0 * h)
+            (self._third(r_pc + h * dr_pc, y) - self._third(r_pc - h * dr_pc, y)) / (2.0 * h)
             for h in (FOURTH_STEP, FOURTH_STEP / 2)
         )
         tensor = (4.0 * fine - coarse) / 3.0
         return tensor, float(np.abs(tensor - fine).max())
 
-    def _third(self, r_pc: FloatArray) -> RealArray:
-        steps = [self._second(r_pc + 1j * _COMPLEX_STEP * dr_pc).imag for dr_pc in self.direction_xpc]
-        return np.asarray(np.stack(steps, axis=-1) / _COMPLEX_STEP)
+    def _third(self, r_pc: RealArray, x: int) -> RealArray:
+        moved = r_pc + 1j * _COMPLEX_STEP * self.direction_xpc[x]
+        return np.asarray(self._second(moved).imag / _COMPLEX_STEP)
 
     def _second(self, r_pc: FloatArray) -> FloatArray:
         """Hessian of every site energy, contracted with the directions (the centre itself rests)."""
