@@ -1,5 +1,7 @@
 """Every observation from the input file: labels, rows, refits with other weights, presets, constraints by numbers."""
 
+import json
+
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -12,6 +14,7 @@ from parmlip.estimate import estimate
 from parmlip.fit.dataset import Dataset
 from parmlip.io.hdf5 import ResultFile
 from parmlip.pipeline import refit, run
+from parmlip.report import table
 
 INPUT = """
 [run]
@@ -138,6 +141,25 @@ def test_presets_fit_what_they_name(preset, tmp_path):
     matching = file.read("train", "matching")
     assert set(matching) == set(WEIGHT_PRESETS[preset])
     assert all(of["relative"] < 0.5 for of in matching.values() if "relative" in of and of["n_rows"] > 15)
+
+
+def test_third_derivatives_of_an_eam_want_radial_functions_not_angular_ones(tmp_path):
+    rows = [["energy_mixing_K3", 1.5, 10], ["energy_mixing_K3", 6.0, [16, 12, 10]]]
+    swept = "sweep.fit.weights, surrogate.angular_weight, surrogate.total_degree"
+    file = done(tmp_path / "run.h5", f"{swept}={json.dumps(rows)}", "reference.taper=[3.8, 5.0]",
+                "surrogate.cutoff=5.0", "fit.homogeneous=0", "fit.tolerance=1e-5")  # fmt: skip
+    usual, radial = (
+        {name: file.read("train", name, point=i) for name in ("n_basis", "matching", "test_rmse_force")}
+        for i in range(2)
+    )
+    assert radial["n_basis"] < usual["n_basis"]
+    for name in LATTICE_NAMES[1:4]:
+        assert radial["matching"][name]["relative"] < 1e-9
+    assert usual["matching"]["site_energy_3"]["relative"] > 1e-6
+    assert radial["test_rmse_force"] < usual["test_rmse_force"]  # off the lattice too
+    head, _, _, *told = table(file.path)
+    assert "surrogate.angular_weight" in head
+    assert "[16, 12, 10]" in told[1]
 
 
 def test_presets_are_tables_of_weights_that_exist():
