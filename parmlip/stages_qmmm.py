@@ -26,6 +26,8 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
                              (energy mixing: everywhere);  geometry_error_estimate_noise  of sampling;
                              residual_reference  the largest of these forces
     tolerance_met            whether the estimate, noise included, is below the tolerance (tolerance)
+    stable                   no negative mode;  lowest_eigenvalue  of the Hessian relative to the bulk's, or the least
+                             real part of those of the Jacobian, with lowest_eigenvalue_imaginary (force mixing);
                              lowest_eigenvalue_residual, stability_steps;  stability  how it was found or why not
     growth/                  radius_angstrom, n_qm, estimate, noise, geometry_error (truth), each (n,), of the QM
                              regions that the tolerance led through (tolerance); all else is of the last
@@ -74,6 +76,7 @@ from parmlip.stages_qmmm_errors import errors, errors_of_whole
 from parmlip.stages_qmmm_estimate import Growth, estimate_fields, has_estimate, largest_radius
 from parmlip.stages_qmmm_ghost import DeadLoad, dead_load, patch_fields
 from parmlip.stages_qmmm_problem import Problem, Smaller, crystal_in_cores, digest, hybrid_forces, linear, mixed
+from parmlip.stages_qmmm_stability import stability_fields
 
 logger = logging.getLogger(__name__)
 
@@ -122,6 +125,7 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
                 tolerance, problem.domain.radius,
             )  # fmt: skip
         fields |= growth.fields()
+    fields |= stability_fields(problem, comm.bcast(fields["displacement"].value))
     if problem.study.qmmm.patch_test and one.dead is not None:
         with timed("patch test"):
             fields |= patch_fields(problem, one.dead)

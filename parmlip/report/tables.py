@@ -18,6 +18,7 @@ from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.entropy_table import formation_lines
 from parmlip.report.published import aligned, beside, read_published
 from parmlip.report.qmmm_growth import growth_lines
+from parmlip.report.qmmm_stability import stability_lines
 from parmlip.report.qmmm_table import coupled_lines
 from parmlip.report.rates_table import rates_lines
 from parmlip.report.separation import read_separations, separation_lines
@@ -71,6 +72,7 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
     lines += elastic_lines(path)
     lines += bound_lines(path)
     lines += coupled_lines(path)
+    lines += stability_lines(path)
     if meta.get("published"):
         lines += beside(read_published(meta["published"], swept), values, points)
     return lines
@@ -129,7 +131,7 @@ def _slope_lines(sweep: Sweep | None) -> list[str]:
             spread = f", 95 % interval {low:.2f} to {high:.2f}"
             theory = f"; theory {THEORY[quantity]}" if quantity in THEORY else ""
             lines.append(f"{name} ~ (force RMSE)^{slope.slope:.2f} over {slope.n} points{spread}{theory}")
-        if quantity == "energy_error" and (line := energies_line(sweep.rmse, sweep.rmse_energy, slope)):
+        if quantity == "energy_error" and (line := energies_line(sweep.x, sweep.rmse_energy, slope)):
             lines.append(line)
     others = int(np.count_nonzero(~sweep.same_basin))
     if others:
