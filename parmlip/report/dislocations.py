@@ -11,12 +11,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.analysis.errors import Slope
 from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.report.columns import in_words, swept_value
-from parmlip.report.sweep import energies_line, key_at, slope_of
+from parmlip.report.sweep import ErrorCurve, energies_line, key_at
 
 RealArray = NDArray[np.float64]
+
 
 # What the compare stage gives, and plain names. Total errors are ruled by the soft glide of the cores; the far field
 # and the shift of the cores tell the two apart.
@@ -41,28 +41,18 @@ _LOSS: Final = "fit.elasticity"
 _ACCURACY: Final = ("surrogate.total_degree", "fit.tolerance", "surrogate.", "training.samples")
 
 
-@dataclass(frozen=True)
-class LineSeries:
-    """Points of a sweep with one loss, in ascending order of the force RMSE or of L."""
+@dataclass(frozen=True, kw_only=True)
+class LineSeries(ErrorCurve):
+    """Points of a sweep with one loss, in ascending order of x: the force RMSE, eV / angstrom, or L.
+
+    L is in nearest-neighbour distances.
+    """
 
     label: str  # what its points have in common
     loss: str  # none, linear, nonlinear
     group: str  # label without the loss: what colours or markers tell
     against: str  # "RMSE" or "L"
-    x: RealArray  # (n,) force RMSE, eV / angstrom, or L in nearest-neighbour distances
-    errors: Mapping[str, RealArray]  # (n,) by quantity, NaN where it is missing
     rmse_energy: RealArray  # (n,) eV
-    same_basin: NDArray[np.bool_]  # (n,)
-
-    def usable(self, quantity: str) -> NDArray[np.bool_]:
-        """Points that have a logarithm and are in the reference's basin."""
-        error = self.errors[quantity]
-        return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0) & np.isfinite(self.x) & (self.x > 0.0))
-
-    def slope(self, quantity: str) -> Slope | None:
-        """Fitted slope of log(error) against log(x); None where it would say nothing (`slope_of`)."""
-        use = self.usable(quantity)
-        return slope_of(self.x[use], self.errors[quantity][use])
 
     def theory(self, quantity: str) -> float | None:
         """The slope that the theory has for this loss; None where it has none."""
@@ -154,7 +144,12 @@ def _series(
         same = np.array([bool(values.get(f"sweep.{i}.compare.same_basin", True)) for i in mine])
         energy = np.array([_rmse(values, i, "energy") for i in mine])
         at = np.array([x[i] for i in mine])
-        found.append(LineSeries(label, kind, name, against, at, of_mine, energy, same))
+        found.append(
+            LineSeries(
+                label=label, loss=kind, group=name, against=against, x=at, errors=of_mine, rmse_energy=energy,
+                same_basin=same,
+            )
+        )  # fmt: skip
     return found
 
 

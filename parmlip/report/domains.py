@@ -10,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.analysis.errors import Slope
 from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.report.columns import in_words
-from parmlip.report.sweep import QUANTITIES, energies_line, key_at, slope_of
+from parmlip.report.sweep import QUANTITIES, ErrorCurve, energies_line, key_at
 
 RealArray = NDArray[np.float64]
+
 
 # Ortner, Wang (2022), table 1, in units of the dimension: with and without errors of the crystal's force constants.
 THEORY: Final[Mapping[str, tuple[float, ...]]] = {
@@ -34,28 +34,18 @@ THEORY_OF_LINES: Final[Mapping[str, tuple[float, ...]]] = {
 OF_FIT: Final = ("surrogate", "fit", "training")
 
 
-@dataclass(frozen=True)
-class Series:
-    """Points of a sweep that differ in one thing, in ascending order of it."""
+@dataclass(frozen=True, kw_only=True)
+class Series(ErrorCurve):
+    """Points of a sweep that differ in one thing, in ascending order of it.
+
+    x is L in nearest-neighbour distances, or the force RMSE, eV / angstrom.
+    """
 
     label: str  # what they have in common; empty if there is but one series
     against: str  # "L" or "RMSE"
-    x: RealArray  # (n,) L in nearest-neighbour distances, or the force RMSE, eV / angstrom
-    errors: dict[str, RealArray]  # (n,) by quantity of the compare stage, NaN where it is missing
     rmse_energy: RealArray  # (n,) eV
-    same_basin: NDArray[np.bool_]  # (n,)
     dimension: int
     of_lines: bool = False  # whether the simulation cell has dislocations
-
-    def usable(self, quantity: str) -> NDArray[np.bool_]:
-        """Points that have a logarithm and are in the reference's basin."""
-        error = self.errors[quantity]
-        return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0) & np.isfinite(self.x) & (self.x > 0.0))
-
-    def slope(self, quantity: str) -> Slope | None:
-        """Fitted slope of log(error) against log(x); None where it would say nothing (`slope_of`)."""
-        use = self.usable(quantity)
-        return slope_of(self.x[use], self.errors[quantity][use])
 
     def theory(self, quantity: str) -> tuple[float, ...]:
         """Slopes that the theory allows."""
@@ -132,7 +122,12 @@ def _grouped(
         of_lines = any(key_at(values, mine[0], f"build.{name}") in values for name in ("core_separation", "n_cores"))
         if of_lines and not np.isfinite(x_of["RMSE"][mine[0]]):  # an expansion about cores means nothing at u = 0
             errors["energy_error"][np.isfinite(errors["formation_energy_error"])] = np.nan
-        found.append(Series(name, against, np.array([x[i] for i in mine]), errors, energy, same, dimension, of_lines))
+        found.append(
+            Series(
+                label=name, against=against, x=np.array([x[i] for i in mine]), errors=errors, rmse_energy=energy,
+                same_basin=same, dimension=dimension, of_lines=of_lines,
+            )
+        )  # fmt: skip
     return found
 
 

@@ -196,8 +196,8 @@ def _errors_figure(sweep: Sweep) -> Figure:
     figure.suptitle(f"labels at the points: {sweep.what}", fontsize=10, color=GREY)
     for axes, quantities in shown.items():
         errors = [np.where(_visible(sweep, q), sweep.errors[q], np.nan) for q in quantities]
-        lowest = np.nanmin([np.full(len(sweep.rmse), np.inf), *errors], axis=0)
-        place_labels(axes, sweep.labels, sweep.rmse, lowest, errors)
+        lowest = np.nanmin([np.full(len(sweep.x), np.inf), *errors], axis=0)
+        place_labels(axes, sweep.labels, sweep.x, lowest, errors)
     return figure
 
 
@@ -218,19 +218,19 @@ def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) ->
         other = ~sweep.same_basin & (error > 0.0)
         name = NAMES[quantity]
         if slope is not None:
-            x = np.array([sweep.rmse[use].min() / 1.25, sweep.rmse[use].max() * 1.25])
+            x = np.array([sweep.x[use].min() / 1.25, sweep.x[use].max() * 1.25])
             axes.plot(x, slope.at(x), color=colour)
             low, high = slope.interval()
             name += f": slope {slope.slope:.2f} (95 %: {low:.2f} to {high:.2f})"
         if use.any():
-            axes.plot(sweep.rmse[use], error[use], marker, color=colour, markersize=7, markeredgecolor="white")
+            axes.plot(sweep.x[use], error[use], marker, color=colour, markersize=7, markeredgecolor="white")
             width = 1.6 if slope is not None else 0.0
             legend.append(Line2D([], [], color=colour, marker=marker, linewidth=width, label=name))
         if slope is not None and quantity in THEORY:
-            centre = np.exp(np.log(sweep.rmse[use]).mean())
+            centre = np.exp(np.log(sweep.x[use]).mean())
             theory = slope.at(centre) * (x / centre) ** THEORY[quantity]
             legend += axes.plot(x, theory, "--", color=GREY, label=f"theory: slope {THEORY[quantity]}", zorder=1.5)
-        axes.plot(sweep.rmse[other], error[other], marker, markersize=7, markerfacecolor="none", markeredgecolor=GREY)
+        axes.plot(sweep.x[other], error[other], marker, markersize=7, markerfacecolor="none", markeredgecolor=GREY)
     if not sweep.same_basin.all():
         legend.append(
             Line2D(

@@ -32,17 +32,16 @@ def coupled_panel(axes: Axes, series: list[Coupled]) -> None:
     for number, one in enumerate(series):
         colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
         error, slope = one.errors[QUANTITY], one.slope(QUANTITY)
-        shown = np.isfinite(error) & (error > 0.0)
-        use = shown & one.same_basin
+        use = one.usable(QUANTITY)
         name = one.label or f"{one.kind} mixing"
         if slope is not None:
             low, high = slope.interval()
             name += f": slope {slope.slope:.1f} ({low:.1f} to {high:.1f})"
-            ends = np.array([one.radius[use].min(), one.radius[use].max()])
+            ends = np.array([one.x[use].min(), one.x[use].max()])
             axes.plot(ends, slope.at(ends), color=colour, linewidth=1.2)
-        axes.plot(one.radius[use], error[use], marker, color=colour, markersize=6.5, markeredgecolor="white")
-        other = shown & ~one.same_basin
-        axes.plot(one.radius[other], error[other], marker, markersize=6.5, markerfacecolor="none",
+        axes.plot(one.x[use], error[use], marker, color=colour, markersize=6.5, markeredgecolor="white")
+        other = np.isfinite(error) & (error > 0.0) & ~one.same_basin
+        axes.plot(one.x[other], error[other], marker, markersize=6.5, markerfacecolor="none",
                   markeredgecolor=colour)  # fmt: skip
         legend.append(Line2D([], [], color=colour, marker=marker, linewidth=1.2 * (slope is not None), label=name))
     legend += _theory_lines(axes, series)
@@ -67,12 +66,12 @@ def _theory_lines(axes: Axes, series: list[Coupled]) -> list[Line2D]:
     for number, rate in enumerate(sorted({one.rate for one in series if one.rate is not None}, reverse=True)):
         one = next(one for one in series if one.rate == rate)
         error = one.errors[QUANTITY]
-        use = one.same_basin & np.isfinite(error) & (error > 0.0)
+        use = one.usable(QUANTITY)
         if not use.any():
             continue
         first = int(np.flatnonzero(use)[0])
-        ends = np.array([one.radius[use].min(), one.radius[use].max()])
-        level = 1.8 * error[first] / one.radius[first] ** rate
+        ends = np.array([one.x[use].min(), one.x[use].max()])
+        level = 1.8 * error[first] / one.x[first] ** rate
         lines += axes.plot(ends, level * ends**rate, linestyle=styles[number % len(styles)], color=GREY, zorder=1.5,
                            label=f"theory: $R_{{QM}}^{{{rate:g}}}$")  # fmt: skip
     return lines

@@ -11,11 +11,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.analysis.errors import Slope
 from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS
 from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.report.columns import in_words
-from parmlip.report.sweep import key_at, slope_of
+from parmlip.report.sweep import ErrorCurve, key_at
 
 RealArray = NDArray[np.float64]
 
@@ -26,37 +25,25 @@ _POINTS: Final = 3  # fewer make no line
 _DISTURBED: Final = ("force_constant_error", "third_order_error", "elastic_error", "short_wave_error")
 
 
-@dataclass(frozen=True)
-class Coupled:
-    """Points of a sweep that differ in R_QM alone, in ascending order of it."""
+@dataclass(frozen=True, kw_only=True)
+class Coupled(ErrorCurve):
+    """Points of a sweep that differ in R_QM alone, in ascending order of it: x, angstrom."""
 
     label: str  # what they have in common of what is swept; empty if there is but one series
     kind: str  # "energy" or "force"
-    radius: RealArray  # (n,) angstrom
-    errors: dict[str, RealArray]  # (n,) by `QUANTITIES`, NaN where it is missing
-    same_basin: NDArray[np.bool_]  # (n,)
     rate: float | None  # of the geometry error, -3 for R^-3, by the theory (of a fit: until its error shows)
     lattice_constant: float = 1.0  # angstrom
     conditions: Mapping[str, float] = field(default_factory=dict)  # relative errors of what a fit was to match
 
     def window(self, quantity: str) -> tuple[float, float]:
         """Least and largest R_QM of the points that a slope is fitted to, angstrom."""
-        radius = self.radius[self._use(quantity)]
+        radius = self.x[self.usable(quantity)]
         return float(radius.min()), float(radius.max())
 
     def local_slopes(self, quantity: str) -> RealArray:
         """Slopes from each point that is used to the next: where errors of a fit show they are those of the floor."""
-        use = self._use(quantity)
-        return np.asarray(np.diff(np.log(self.errors[quantity][use])) / np.diff(np.log(self.radius[use])))
-
-    def _use(self, quantity: str) -> NDArray[np.bool_]:
-        error = self.errors[quantity]
-        return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0))
-
-    def slope(self, quantity: str) -> Slope | None:
-        """Fitted slope of log(error) against log(R_QM); None where it would say nothing."""
-        use = self._use(quantity)
-        return slope_of(self.radius[use], self.errors[quantity][use])
+        use = self.usable(quantity)
+        return np.asarray(np.diff(np.log(self.errors[quantity][use])) / np.diff(np.log(self.x[use])))
 
 
 def read_coupled(path: Path) -> list[Coupled]:
@@ -89,16 +76,10 @@ def read_coupled(path: Path) -> list[Coupled]:
             errors = {q: np.array([row[q] for row in rows]) for q in QUANTITIES}
             series.append(
                 Coupled(
-                    label,
-                    kind,
-                    radius,
-                    errors,
-                    np.array([row["same"] for row in rows]),
-                    rows[0]["rate"],
-                    rows[0]["a"],
-                    rows[0]["eps"],
-                )  # fmt: skip
-            )
+                    label=label, kind=kind, x=radius, errors=errors, same_basin=np.array([row["same"] for row in rows]),
+                    rate=rows[0]["rate"], lattice_constant=rows[0]["a"], conditions=rows[0]["eps"],
+                )
+            )  # fmt: skip
     return series
 
 

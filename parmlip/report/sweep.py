@@ -32,30 +32,33 @@ FEWEST: Final = 4
 WIDEST: Final = 10.0  # 95 % interval of a slope that is told
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """The sweep points that have been compared, in the order of the sweep."""
+@dataclass(frozen=True, kw_only=True)
+class ErrorCurve:
+    """Errors of points of a sweep against something that they differ in."""
 
-    labels: tuple[str, ...]  # swept values of each point
-    what: str  # swept keys
-    rmse: RealArray  # (n,) force RMSE, eV / angstrom
-    test: bool  # on the test set, not the training set
-    rmse_energy: RealArray  # (n,) energy RMSE, eV
-    same_basin: NDArray[np.bool_]  # (n,)
-    errors: dict[str, RealArray]  # (n,) by quantity of the compare stage, NaN where it is missing
-
-    def slope(self, quantity: str) -> Slope | None:
-        """Fitted slope of log(error) against log(force RMSE), without other basins.
-
-        None where it would say nothing, see `slope_of`.
-        """
-        use = self.usable(quantity)
-        return slope_of(self.rmse[use], self.errors[quantity][use])
+    x: RealArray  # (n,)
+    errors: Mapping[str, RealArray]  # (n,) by quantity, NaN where it is missing
+    same_basin: NDArray[np.bool_]  # (n,) as the reference
 
     def usable(self, quantity: str) -> NDArray[np.bool_]:
         """Points that have a logarithm and are in the reference's basin."""
-        error, rmse = self.errors[quantity], self.rmse
-        return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0) & np.isfinite(rmse) & (rmse > 0.0))
+        error = self.errors[quantity]
+        return np.asarray(self.same_basin & np.isfinite(error) & (error > 0.0) & np.isfinite(self.x) & (self.x > 0.0))
+
+    def slope(self, quantity: str) -> Slope | None:
+        """Fitted slope of log(error) against log(x); None where it would say nothing (`slope_of`)."""
+        use = self.usable(quantity)
+        return slope_of(self.x[use], self.errors[quantity][use])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep(ErrorCurve):
+    """The sweep points that have been compared, in the order of the sweep; x is the force RMSE, eV / angstrom."""
+
+    labels: tuple[str, ...]  # swept values of each point
+    what: str  # swept keys
+    test: bool  # whether x is of the test set, not the training set
+    rmse_energy: RealArray  # (n,) energy RMSE, eV
 
 
 def slope_of(x: RealArray, error: RealArray) -> Slope | None:
@@ -103,7 +106,7 @@ def read_sweep(path: Path) -> Sweep | None:
     return Sweep(
         labels=tuple(", ".join(in_words(points[i].get(key, "")) for key in keys) for i in done),
         what=", ".join(keys),
-        rmse=np.array([float(values.get(key_at(values, i, rmse), np.nan)) for i in done]),
+        x=np.array([float(values.get(key_at(values, i, rmse), np.nan)) for i in done]),
         test=test,
         rmse_energy=np.array([float(values.get(key_at(values, i, rmse_energy), np.nan)) for i in done]),
         same_basin=np.array([bool(values.get(f"sweep.{i}.compare.same_basin", True)) for i in done]),
