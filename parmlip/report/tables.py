@@ -131,7 +131,7 @@ def _slope_lines(sweep: Sweep | None) -> list[str]:
             spread = f", 95 % interval {low:.2f} to {high:.2f}"
             theory = f"; theory {THEORY[quantity]}" if quantity in THEORY else ""
             lines.append(f"{name} ~ (force RMSE)^{slope.slope:.2f} over {slope.n} points{spread}{theory}")
-        if quantity == "energy_error" and (line := energies_line(sweep.rmse, sweep.rmse_energy, slope)):
+        if quantity == "energy_error" and (line := energies_line(sweep.x, sweep.rmse_energy, slope)):
             lines.append(line)
     others = int(np.count_nonzero(~sweep.same_basin))
     if others:
