@@ -24,7 +24,7 @@ from parmlip.config_fit_tables import (
     check_entropy_target,
 )
 from parmlip.config_locality_tables import check_locality
-from parmlip.config_qmmm_tables import check_qmmm
+from parmlip.config_qmmm_tables import check_far_field, check_qmmm
 from parmlip.config_rates_tables import check_around, check_rates
 from parmlip.config_schema import plain, read_table, show
 from parmlip.config_tables import (
@@ -67,6 +67,7 @@ def check_tables(tables: Mapping[str, Any]) -> None:
         raise ConfigError(f"[run] stages = {show(tables['run'].stages)}: has a stage twice")
     if not tables["run"].output.endswith((".h5", ".hdf5")):
         raise ConfigError(f"[run] output = {show(tables['run'].output)}: must end in .h5")
+    check_far_field(tables)
     check_domain(tables, LATTICE_DIMENSION)
     if crystal is not None:
         _check_crystal(crystal)

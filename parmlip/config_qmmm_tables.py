@@ -48,17 +48,22 @@ class QMMM:
     patch_test: bool = key(False, about="forces before relaxation, and the perfect crystal relaxed, scheme by scheme")
 
 
+def check_far_field(tables: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` for a coupling in a periodic cell: before its other keys, which are those of another cell."""
+    simulation = tables.get("simulation")
+    if "qmmm" in tables["run"].stages and simulation is not None and simulation.domain == "periodic":
+        raise ConfigError(
+            '[run] stages: "qmmm" needs a far field that stands still: [simulation] domain = "disc" or "ball", '
+            'not "periodic"'
+        )
+
+
 def check_qmmm(tables: Mapping[str, Any]) -> None:
     """Raise `ConfigError` for a coupling that cannot be, where the stage is asked for."""
     if "qmmm" not in tables["run"].stages:
         return
     given, simulation, reference = tables["qmmm"], tables.get("simulation"), tables.get("reference")
     if simulation is not None:
-        if simulation.domain == "periodic":
-            raise ConfigError(
-                '[run] stages: "qmmm" needs a far field that stands still: [simulation] domain = "disc" or "ball", '
-                'not "periodic"'
-            )
         if not simulation.defects and simulation.dislocations is None:
             raise ConfigError('[run] stages: "qmmm" needs defects or dislocations in [simulation], about which QM is')
         n_cores = len(simulation.defects) or 1

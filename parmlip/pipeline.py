@@ -110,9 +110,11 @@ def check_chain(study: Study, done: frozenset[str] = frozenset(), stages: Mappin
             if stages[need].stage in asked:  # asked for, but this input does not want it
                 laws = show(list(study.relax.laws))
                 raise ConfigError(f'[relax] laws = {laws}: stage "{step.stage}" needs both "reference" and "surrogate"')
+            otherwise = f", {step.otherwise}" if need == step.needs[-1] and step.otherwise else ""
             raise ConfigError(
                 f'[run] stages: "{step.stage}" needs "{stages[need].stage}" before it; '
                 f"write {show([s for s in order if s in asked or s in _all_needs(step.stage, study, stages)])}"
+                f"{otherwise}"
             )
         for table in step.tables:
             if table.split(".")[0] not in study.tables:

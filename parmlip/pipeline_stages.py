@@ -32,6 +32,7 @@ class Stage:
     wanted: Callable[[Study], bool] = lambda study: True  # whether this input wants the step at all
     gathers: bool = False  # done once, after all points of a sweep
     also: Callable[[Study], object] = lambda study: None  # what else must agree at two points for one to stand for both
+    otherwise: str = ""  # what can be done in place of its last need
     instead: tuple[Callable[[Study], bool], Stage] | None = None  # when, and the step that gives the same results then
 
     def of(self, study: Study) -> Stage:
@@ -86,7 +87,10 @@ def _qmmm(*needs: str, instead: tuple[Callable[[Study], bool], Stage] | None = N
     """The coupling, which needs the MM law and the reference's equilibrium where the input wants them."""
     learnt = ("surrogate",) if "train" in needs else ()
     tables = (*_MODEL, "simulation", "relax", "compare", "qmmm", *learnt)
-    return Stage(_by_name("qmmm"), "qmmm", ("build", "reference", *needs), tables, instead=instead)
+    otherwise = ""
+    if needs[-1:] == ("relax_reference",):
+        otherwise = "or [qmmm] truth = false where no errors against the reference everywhere are wanted"
+    return Stage(_by_name("qmmm"), "qmmm", ("build", "reference", *needs), tables, otherwise=otherwise, instead=instead)
 
 
 _MODEL: Final = ("crystal", "reference")

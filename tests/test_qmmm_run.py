@@ -14,6 +14,7 @@ from parmlip.crystal.lattices import lattice_named
 from parmlip.crystal.regions import NAMES
 from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import ResultFile, scalars
+from parmlip.pipeline import check_chain
 from parmlip.report.qmmm_table import read_coupled
 from tests.program import alone_and_together, parmlip, results
 
@@ -210,6 +211,7 @@ def test_a_tolerance_that_the_domain_is_too_small_for_is_told_and_the_largest_re
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("simulation={ radius = 40.0 }", '"qmmm" needs a far field that stands still: [simulation] domain = "disc"'),
         ("simulation={ cell = [8, 8] }", '"qmmm" needs a far field that stands still: [simulation] domain = "disc"'),
         ("simulation.defects=[]", '"qmmm" needs defects or dislocations in [simulation]'),
         ("qmmm.mm=law", '[qmmm] mm_law: is for mm = "law", which needs it'),
@@ -222,6 +224,24 @@ def test_couplings_that_cannot_be_are_refused_by_the_input(override, message):
     with pytest.raises(ConfigError) as caught:
         study(override)
     assert message in str(caught.value)
+
+
+def test_the_equilibrium_of_the_reference_is_asked_for_only_where_errors_are_wanted(tmp_path):
+    without = ('run.stages=["build", "reference", "train", "qmmm"]', "relax.laws=['reference']")
+    with pytest.raises(ConfigError) as caught:
+        check_chain(study(*without))
+    assert str(caught.value) == (
+        '[run] stages: "qmmm" needs "relax" before it; write ["build", "reference", "train", "relax", "qmmm"], or '
+        "[qmmm] truth = false where no errors against the reference everywhere are wanted"
+    )
+    (tmp_path / "run.toml").write_text(INPUT.replace('"relax", ', ""))
+    done = parmlip(tmp_path, "run.toml", "--set", "qmmm.truth=false", "--set", "simulation.radius=26.0")
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = results(tmp_path / "run.h5")
+    assert found["qmmm.residual_force"] <= 1e-10
+    assert not {"qmmm.geometry_error", "relax_reference.energy"} & set(found)
+    with pytest.raises(ConfigError, match=r'"qmmm" needs "train" before it; write \["build", "reference", "train", "q'):
+        check_chain(study('run.stages=["build", "reference", "qmmm"]', "qmmm.truth=false"))
 
 
 @pytest.mark.parametrize(
