@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS
 from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.report.columns import in_words
-from parmlip.report.sweep import ErrorCurve, key_at
+from parmlip.report.sweep import FEWEST, ErrorCurve, key_at
 
 RealArray = NDArray[np.float64]
 
 QUANTITIES: Final[Mapping[str, str]] = {
     "geometry_error": "geometry error", "energy_error": "energy error", "energy_excess": "energy excess",
 }  # fmt: skip
-_POINTS: Final = 3  # fewer make no line
+_POINTS: Final = 2  # are drawn; a slope needs `FEWEST`
 _DISTURBED: Final = ("force_constant_error", "third_order_error", "elastic_error", "short_wave_error")
 
 
@@ -47,7 +47,7 @@ class Coupled(ErrorCurve):
 
 
 def read_coupled(path: Path) -> list[Coupled]:
-    """Series over at least three radii; none without the stage qmmm, a truth or a sweep."""
+    """Series over at least two radii; none without the stage qmmm, a truth or a sweep."""
     values, file = scalars(path), ResultFile(path)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     inputs = None
@@ -91,6 +91,14 @@ def coupled_lines(path: Path) -> list[str]:
         for quantity, words in QUANTITIES.items():
             slope = one.slope(quantity)
             if slope is None:
+                n = len(np.unique(one.x[one.usable(quantity)]))
+                if quantity == "geometry_error" and n < FEWEST:
+                    local = ", ".join(f"{x:.1f}" for x in one.local_slopes(quantity))
+                    lines.append(
+                        f"{before}{one.kind} mixing, {words}: {n} point{'s' if n != 1 else ''} of R_QM in the "
+                        f"reference's basin, a slope is fitted to {FEWEST}"
+                        + (f"; from point to point R_QM^{local}" if local else "")
+                    )
                 continue
             low, high = slope.interval()
             theory = ""

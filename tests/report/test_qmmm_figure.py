@@ -25,18 +25,21 @@ mm = "surrogate"
 SERIES = ("taylor", 2, "force_mixing_K1"), ("taylor", 3, "force_mixing_K1"), ("ace", 2, "force_mixing_K1_virial")
 
 
-def written(path, series=SERIES, kind="force", domain="disc", defect="defects = []", error=lambda r, s: r**-3.0):
+def written(
+    path, series=SERIES, kind="force", domain="disc", defect="defects = []", error=lambda r, s: r**-3.0, radii=RADII,
+    same=lambda r: True,
+):  # fmt: skip
     """A result file with what the stage qmmm would give."""
     file = ResultFile(path)
     file.create({"config": CONFIG.format(kind=kind, domain=domain, defect=defect), "input": "", "published": ""})
     point = 0
     for number, (law, order, weights) in enumerate(series):
-        for radius in RADII:
+        for radius in radii:
             swept = {"surrogate.kind": law, "surrogate.order": order, "fit.weights": weights, "qmmm.radius": radius}
             if law == "ace":
                 matching = {"force_derivative_1": {"relative": 2e-3}}
                 file.write_stage("train", {"matching": Field(matching)}, point=point, swept=swept)
-            fields = {"geometry_error": error(radius, number), "same_basin": True, "kind": kind,
+            fields = {"geometry_error": error(radius, number), "same_basin": same(radius), "kind": kind,
                       "radius_angstrom": radius, "radius_lattice": radius / LATTICE_CONSTANT}  # fmt: skip
             file.write_stage("qmmm", {k: Field(v) for k, v in fields.items()}, point=point, swept=swept)
             point += 1
@@ -109,3 +112,20 @@ def test_the_figure_has_a_panel_with_every_series_and_line(tmp_path):
     assert axes.get_xscale() == axes.get_yscale() == "log"
     (written_figure,) = [p for p in draw(path, tmp_path) if p.name == "run_qmmm.png"]
     assert written_figure.stat().st_size > 10_000
+
+
+def test_two_radii_are_drawn_and_the_table_says_what_a_slope_needs(tmp_path):
+    path = written(tmp_path / "run.h5", SERIES[:1], radii=RADII[:2])
+    (one,) = read_coupled(path)
+    assert one.slope("geometry_error") is None
+    (line,) = coupled_lines(path)
+    assert line == (
+        "expansion, order 2: force mixing, geometry error: 2 points of R_QM in the reference's basin, a slope is "
+        "fitted to 4; from point to point R_QM^-3.0"
+    )
+    assert "run_qmmm.png" in [p.name for p in draw(path, tmp_path)]
+    alone = written(tmp_path / "alone.h5", SERIES[:1], radii=RADII[:2], same=lambda r: r < 12.0)
+    (line,) = coupled_lines(alone)
+    assert line.endswith("geometry error: 1 point of R_QM in the reference's basin, a slope is fitted to 4")
+    assert "alone_qmmm.png" in [p.name for p in draw(alone, tmp_path)]
+    assert coupled_lines(written(tmp_path / "one.h5", SERIES[:1], radii=RADII[:1])) == []
