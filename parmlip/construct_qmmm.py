@@ -30,6 +30,7 @@ from parmlip.potentials.base import SiteLaw
 from parmlip.potentials.taylor import LatticeState, TaylorLaw, lattice_vectors
 from parmlip.potentials.taylor_predicted import PredictedState
 from parmlip.potentials.taylor_state import CellState
+from parmlip.potentials.tight_binding import NRLTightBinding
 from parmlip.potentials.tight_binding_contour import ContourTightBinding
 
 Crystal = tuple[Lattice, float]
@@ -191,6 +192,34 @@ def check_everywhere(study: Study, of: Crystal) -> None:
     """Raise `ConfigError` if the regions cannot be, at any point of the sweep. Local."""
     for one in [point.study for point in study.points()] or [study]:
         coupling(one, of)
+
+
+def cluster_warnings(study: Study) -> list[str]:
+    """Lines on clusters whose surface QM forces of tight binding see, at any point of the sweep. Local.
+
+    Next to a vacancy in silicon (forces of 1.7 eV / angstrom, dense) buffers of 9.4, 11.8, 14.1 angstrom leave 1.9e-2,
+    4.9e-3 and 2.1e-3 eV / angstrom; twice the cutoff is 13.2. What calculators of ASE see is not known.
+    """
+    lines = []
+    for one in [point.study for point in study.points()] or [study]:
+        law = construct.total_law(one) if one.reference.is_total else None
+        if not isinstance(law, (NRLTightBinding, ContourTightBinding)):
+            continue
+        dense = law.law if isinstance(law, ContourTightBinding) else law
+        exact, seen = _exact(one), f"twice the range {dense.cutoff:.4g} A of the law"
+        seen = f"cluster_radius and {seen}" if exact else seen
+        least, given = exact or 2.0 * dense.cutoff, one.qmmm.buffer
+        if not isinstance(given, str) and given < least * (1.0 - 1e-12):
+            lines.append(
+                f"[qmmm] buffer = {given:g}: is less than {least:.4g} A, {seen}, so that QM forces see the surface of "
+                "their cluster" + ('; or write "auto"' if exact else "")
+            )
+        if dense.electrons.fermi_level is None:
+            lines.append(
+                "[reference] fermi_level: is not given; surfaces of QM clusters have levels in the gap, which move the "
+                "Fermi level of the cluster and all QM forces with it (silicon: by 1 eV/A); give one in the gap"
+            )
+    return list(dict.fromkeys(lines))
 
 
 def _exact(study: Study) -> float:

@@ -11,11 +11,13 @@ from mpi4py import MPI
 
 from parmlip.config import loads
 from parmlip.construct import total_law
-from parmlip.construct_qmmm import check_everywhere, coupling
+from parmlip.construct_qmmm import check_everywhere, cluster_warnings, coupling
 from parmlip.crystal.lattices import lattice_named
 from parmlip.errors import ConfigError
+from parmlip.estimate import _regions
 from parmlip.io.hdf5 import ResultFile
 from parmlip.pipeline import run
+from parmlip.stages import build
 from parmlip.stages_qmmm_errors import truth_of
 
 INPUTS = Path(__file__).parents[1] / "inputs/qmmm"
@@ -113,6 +115,42 @@ def test_clusters_of_tight_binding_reach_as_far_as_its_forces_know_and_into_the_
     thin = loads(path.read_text(), ["sweep={}", "qmmm.radius=20.0", "simulation.rim=14.0"], path)
     with pytest.raises(ConfigError, match="its rim of 14 A included; make radius or buffer smaller"):
         coupling(thin, DIAMOND)
+
+
+def about_an_edge_in_silicon(without, *settings):
+    """The study of an input, without some keys."""
+    path = INPUTS / "figure_4_5_edge.toml"
+    lines = [line for line in path.read_text().splitlines() if line.partition(" ")[0] not in without]
+    return loads("\n".join(lines), ["sweep={}", "qmmm.radius=5.0", *settings], path)
+
+
+DENSE = ("evaluator", "cluster_radius")
+
+
+@pytest.mark.parametrize(
+    ("without", "setting", "message"),
+    [
+        ((), "qmmm.buffer=9.0", "buffer = 9: is less than 20.59 A, cluster_radius and twice the range 6.615 A of the"),
+        (DENSE, "qmmm.buffer=9.0", "buffer = 9: is less than 13.23 A, twice the range 6.615 A of the law, so that QM"),
+        ((), "sweep.qmmm.buffer=[20.6, 12.0]", "buffer = 12: is less than 20.59 A"),
+        ((), "qmmm.buffer=20.6", None),
+        ((), "qmmm.buffer=auto", None),
+        (DENSE, "qmmm.buffer=13.3", None),
+    ],
+)
+def test_clusters_whose_surface_qm_forces_see_are_told(without, setting, message):
+    lines = cluster_warnings(about_an_edge_in_silicon(without, setting))
+    assert len(lines) == (message is not None)
+    assert message is None or lines[0].startswith(f"[qmmm] {message}")
+
+
+def test_a_fermi_level_that_surfaces_of_clusters_move_is_told_by_the_run_and_before(caplog):
+    study = about_an_edge_in_silicon((*DENSE, "fermi_level"), "qmmm.buffer=13.3")
+    build(study, None, MPI.COMM_SELF)
+    (told,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
+    assert told.startswith("[reference] fermi_level: is not given; surfaces of QM clusters have levels in the gap")
+    assert _regions(study, DIAMOND)[-1] == f"WARNING: {told}"
+    assert cluster_warnings(loads(COPPER.format(output="cu.h5"))) == []  # what a calculator of ASE sees is not known
 
 
 def test_the_truth_is_found_once_in_a_sweep(tmp_path):
