@@ -23,8 +23,8 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
     energy_error             |E^H - E|, relaxation energies (truth, energy mixing)
     energy_excess            E(u^H) - E(u) of the reference (truth, a reference with site energies)
     geometry_error_estimate  of ||D(u - u^H)|| from the reference's forces on n_samples sites outside the QM region
-                             (energy mixing: everywhere);  geometry_error_estimate_noise  of sampling;
-                             residual_reference  the largest of these forces
+                             (energy mixing: everywhere);  geometry_error_estimate_noise  its standard deviation by
+                             the draw of sites;  residual_reference  the largest of these forces
     tolerance_met            whether the estimate, noise included, is below the tolerance (tolerance)
     stable                   no negative mode;  lowest_eigenvalue  of the Hessian relative to the bulk's, or the least
                              real part of those of the Jacobian, with lowest_eigenvalue_imaginary (force mixing);

@@ -81,7 +81,7 @@ def estimate_fields(
     )  # fmt: skip
     return {
         "geometry_error_estimate": Field(estimate.geometry, "A", "of ||D(u - u^H)||, from reference forces"),
-        "geometry_error_estimate_noise": Field(estimate.noise, "A", "of sampling, standard deviation"),
+        "geometry_error_estimate_noise": Field(estimate.noise, "A", "standard deviation by the draw of sites"),
         "residual_reference": Field(estimate.largest_force, "eV/A", "largest component on the sites that were asked"),
         "n_samples": Field(n, "", "sites whose reference forces were asked for"),
     }, estimate

@@ -80,7 +80,7 @@ class Estimate:
     """Of ||D(u - u^H)||, angstrom, to first order."""
 
     square: float  # <De_1, De_2>, angstrom^2: ||De||^2 in the mean over samples, below 0 where noise hides it
-    noise: float  # ||D(e_1 - e_2)|| / 2, of the mean of both solutions; 0 for all sites
+    noise: float  # ||D(e_1 - e_2)|| / 2, standard deviation of the mean of both solutions; 0 for all sites
     largest_force: float  # of the sites that were asked, largest component, eV / angstrom
 
     @property
