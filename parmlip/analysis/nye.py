@@ -103,10 +103,23 @@ def _correspondence(
                 for j in range(3):
                     square[i, j] += q_pc[p, i] * q_pc[p, j]
                     mixed[i, j] += q_pc[p, i] * bond_qc[low + bond, j]
-        G_mij[m], inverse_mij[m] = np.eye(3), np.zeros((3, 3))
-        if np.linalg.det(square) > 1e-6 * (square[0, 0] + square[1, 1] + square[2, 2]) ** 3:
-            inverse_mij[m] = np.linalg.inv(square)
-            G_mij[m] = inverse_mij[m] @ mixed
+        # by cofactors: numba needs seconds to compile its calls of LAPACK
+        adjugate = np.empty((3, 3))
+        for i in range(3):
+            j, k = (i + 1) % 3, (i + 2) % 3
+            for n in range(3):
+                o, p = (n + 1) % 3, (n + 2) % 3
+                adjugate[n, i] = square[j, o] * square[k, p] - square[j, p] * square[k, o]
+        det = square[0, 0] * adjugate[0, 0] + square[0, 1] * adjugate[1, 0] + square[0, 2] * adjugate[2, 0]
+        spans = det > 1e-6 * (square[0, 0] + square[1, 1] + square[2, 2]) ** 3
+        for i in range(3):
+            for j in range(3):
+                inverse_mij[m, i, j] = adjugate[i, j] / det if spans else 0.0
+        for i in range(3):
+            for j in range(3):
+                G_mij[m, i, j] = 1.0 if i == j and not spans else 0.0
+                for k in range(3):
+                    G_mij[m, i, j] += inverse_mij[m, i, k] * mixed[k, j]
 
 
 @njit(cache=True)

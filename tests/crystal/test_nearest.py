@@ -61,14 +61,18 @@ def by_one_triangulation(supercell):
         simplices = np.column_stack([order[:-1], order[1:]])
     else:
         simplices = Delaunay(x_kd).simplices
-    bonds = set()
-    for simplex in simplices[home_k[simplices].any(axis=1)]:
-        edges = x_kd[simplex[1:]] - x_kd[simplex[0]]
-        if abs(np.linalg.det(edges)) < 1e-7 * np.linalg.norm(edges, axis=1).max() ** d:
-            continue
-        centre = x_kd[simplex[0]] + np.linalg.solve(edges, 0.5 * (edges**2).sum(axis=1))
-        radius = np.linalg.norm(x_kd[simplex[0]] - centre)
-        members = np.flatnonzero(((x_kd - centre) ** 2).sum(axis=1) <= (radius * (1.0 + 1e-6)) ** 2)
+    simplex_tv = simplices[home_k[simplices].any(axis=1)]
+    edge_ted = x_kd[simplex_tv[:, 1:]] - x_kd[simplex_tv[:, :1]]
+    longest_t = np.linalg.norm(edge_ted, axis=2).max(axis=1)
+    full_t = abs(np.linalg.det(edge_ted)) >= 1e-7 * longest_t**d
+    simplex_tv, edge_ted = simplex_tv[full_t], edge_ted[full_t]
+    off_td = np.linalg.solve(edge_ted, 0.5 * (edge_ted**2).sum(axis=2)[..., None])[..., 0]
+    centre_td, radius_t = x_kd[simplex_tv[:, 0]] + off_td, np.linalg.norm(off_td, axis=1)
+    x2_k, bonds = (x_kd**2).sum(axis=1), set()
+    # |x - c|^2 - |c|^2 for all spheres at once
+    near_tk = x2_k - 2.0 * centre_td @ x_kd.T <= ((radius_t * (1.0 + 1e-6)) ** 2 - (centre_td**2).sum(axis=1))[:, None]
+    for near_k in near_tk:
+        members = np.flatnonzero(near_k)
         for i in members[home_k[members]]:
             for j in members:
                 if i != j:
