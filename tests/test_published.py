@@ -105,6 +105,9 @@ def test_defects_in_words():
     assert in_words(json.dumps(vacancies(3, 5))) == "3 vacancies"
     assert in_words(json.dumps([{"kind": "interstitial"}, *vacancies(1, 5)])) == "1 interstitial, 1 vacancy"
     assert in_words("[3, 2]") == "[3, 2]"
+    assert in_words('{"energy": 0.0, "force": 0.0, "cauchy_born_3": 100.0, "force_derivative_1": 0.5}') == (
+        "cauchy_born_3 100, force_derivative_1 0.5"
+    )
     assert in_words(1e-6) == "1e-06"
 
 

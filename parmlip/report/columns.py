@@ -124,8 +124,13 @@ def swept_value(value: Any) -> Any:
 
 
 def in_words(value: Any) -> str:
-    """A swept value in a table; defects by their number: what tells them apart, their distance, has its own column."""
+    """A swept value in a table; defects by their number: what tells them apart, their distance, has its own column.
+
+    Of a table of numbers (weights) those that are not zero.
+    """
     found = swept_value(value)
+    if isinstance(found, dict) and all(isinstance(x, (int, float)) for x in found.values()):
+        return ", ".join(f"{key} {x:g}" for key, x in found.items() if x)
     if isinstance(found, list) and found and all(isinstance(d, dict) and "kind" in d for d in found):
         return ", ".join(f"{n} {_plural(kind, n)}" for kind, n in Counter(d["kind"] for d in found).items())
     return str(value)
