@@ -263,6 +263,26 @@ def test_without_derivatives_of_the_qm_forces_the_same_state_is_found(comm):
     np.testing.assert_allclose(energy.sites.gather_to_all(found.u_nd), expected_ad, atol=1e-8)
 
 
+def test_without_derivatives_forces_lead_to_the_equilibrium_where_a_falling_residual_leads_to_a_saddle():
+    """From where a neighbour of the vacancy has hopped a third of the way into it."""
+    made, of = domain(), regions(domain(), 5.0, 2.0 * LAW.cutoff)
+    mm = taylor(made)
+    energy = ClampedEnergy(mm, made.supercell, made.free_a, comm=MPI.COMM_SELF)
+    place_ac = made.supercell.positions_ac[:, :2] - made.centre_c[:2]
+    hopper = int(np.argmin(np.linalg.norm(place_ac - [constant(), 0.0], axis=1)))
+    start_ad = np.zeros((made.supercell.n_sites, 2))
+    start_ad[hopper, 0] = -0.3 * constant()
+    hops = {}
+    for derivatives in (True, False):
+        forces = SiteLawForces(LAW, made.supercell, energy.sites, of.qm_a, of.cluster_a)
+        hybrid = HybridForces(energy, forces if derivatives else WithoutDerivatives(forces), of.qm_a)
+        found = balance_forces(hybrid, energy.sites.restrict(start_ad), TIGHT, what="test")
+        hops[found.method] = energy.sites.gather_to_all(found.u_nd)[hopper, 0]
+    expected = balanced(made, LAW, mm, 5.0, MPI.COMM_SELF)[0][hopper, 0]
+    assert hops["newton"] < -0.4 * constant()
+    assert hops["quasi-newton"] == pytest.approx(expected, abs=1e-8)
+
+
 @pytest.mark.mpi
 def test_ranks_agree_also_where_one_owns_nothing_of_the_qm_region(comm):
     made, of = domain(), regions(domain(), 5.0, 2.0 * LAW.cutoff)
