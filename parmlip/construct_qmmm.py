@@ -117,7 +117,7 @@ def mm_law(
     if study.qmmm.mm == "reference":
         return construct.reference_law(study)
     if study.qmmm.mm == "law":
-        return _given_law(study)
+        return given_law(study)
     if study.surrogate.kind == "ace":
         return construct.surrogate_law(results)
     law = lattice_law(study, of, study.simulation)
@@ -129,8 +129,8 @@ def mm_law(
     return law.about(CellState(lattice, domain.supercell))
 
 
-def _given_law(study: Study) -> SiteLaw:
-    """That of `mm_law`, whose keys are those of [reference]."""
+def given_law(study: Study) -> SiteLaw:
+    """The law of [qmmm] mm_law, whose keys are those of [reference]."""
     table = read_table(Reference, study.qmmm.mm_law, "[qmmm] mm_law")
     return construct.reference_law(replace(study, tables={**study.tables, "reference": table}))
 
@@ -247,7 +247,7 @@ def _needed(study: Study, of: Crystal) -> tuple[float, str]:
 def _check_mm(study: Study, domain: ClampedDomain) -> None:
     """The MM law's energies that change must see no surface, and it must know all species."""
     if study.qmmm.mm == "law":
-        law = _given_law(study)
+        law = given_law(study)
         for symbol in domain.supercell.species:
             if symbol not in law.species:
                 raise ConfigError(f"[qmmm] mm_law: has no parameters for {symbol}, only for {', '.join(law.species)}")

@@ -13,6 +13,8 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
     seconds                  of the relaxation;  seconds_qm  of QM forces and their derivatives in it (force mixing)
     qm_evaluations           of QM forces (force mixing);  residual_norms  of all forces, by iteration
     same                     a name for the input without R_QM: points with one name start from each other
+    mm_stiffness_low, mm_stiffness_high     of the MM law's crystal against waves, relative to the reference's where it
+                             has site energies, else to its own largest (a fit, or mm_law)
     energy                   E(u) - E(u_0) of the mixed energy, load included (energy mixing); against another state if
                              the reference is not valid at the predictor, and then there is no energy_error
     truth                    (n_sites, d) equilibrium with QM forces on all sites that move (truth = true and a law of
@@ -75,6 +77,7 @@ from parmlip.stages_equilibrium import crystal_of
 from parmlip.stages_qmmm_errors import errors, errors_of_whole
 from parmlip.stages_qmmm_estimate import Growth, estimate_fields, has_estimate, largest_radius
 from parmlip.stages_qmmm_ghost import DeadLoad, dead_load, patch_fields
+from parmlip.stages_qmmm_mm import mm_fields
 from parmlip.stages_qmmm_problem import Problem, Smaller, crystal_in_cores, digest, hybrid_forces, linear, mixed
 from parmlip.stages_qmmm_stability import stability_fields
 
@@ -101,6 +104,7 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     """The coupled equilibrium and all that is told of it. Collective on ``comm``."""
     of = crystal_of(study, results)
     assert of is not None  # the input was checked
+    of_mm = mm_fields(study, results, of, comm)
     one = _coupled(study, results, comm, of, None)
     problem, fields = one.problem, one.fields
     tolerance = study.qmmm.tolerance
@@ -129,7 +133,7 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     if problem.study.qmmm.patch_test and one.dead is not None:
         with timed("patch test"):
             fields |= patch_fields(problem, one.dead)
-    return fields
+    return fields | of_mm
 
 
 def _coupled(study: Study, results: Results, comm: MPI.Comm, of: Crystal, smaller: Smaller | None) -> _Coupled:

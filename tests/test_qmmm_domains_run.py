@@ -190,3 +190,33 @@ def test_the_load_of_a_vacant_place_holds_the_perfect_crystal_too_and_is_made_on
     assert file.read("qmmm", "ghost_force") > 1e-3
     assert patch["drift"] > 1e-3
     assert patch["drift_corrected"] < 1e-9
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            ("surrogate.total_degree=2",),
+            ["the fit is coarse: its force constants are wrong by up to 72 %", "; raise ["],
+        ),
+        (
+            ("surrogate.total_degree=3", "fit.weights={ energy = 1.0, force = 1.0 }"),
+            [
+                "the MM law's perfect crystal is not stable: its stiffness against one wave is -0.767 of the",
+                '; fit the crystal too, such as by [fit] weights = "energy_mixing_K2", or raise [surrogate] total',
+            ],
+        ),
+        ((), []),
+    ],
+    ids=["coarse", "unstable", "good"],
+)
+def test_a_fit_with_which_the_crystal_is_too_soft_is_told_before_anything_is_solved(tmp_path, settings, told):
+    (tmp_path / "run.toml").write_text(PATCH)
+    short = ("simulation.radius=26.0", "relax.max_iterations=3", 'run.stages=["build","reference","train","qmmm"]')
+    settings = (*settings, *short, "qmmm={ kind = 'energy', radius = 8.0, truth = false }")
+    end = parmlip(tmp_path, "run.toml", *(word for setting in settings for word in ("--set", setting)))
+    before, _, after = end.stdout.partition("ghost force")
+    assert after
+    assert "stiffness of the MM law's crystal, of waves:" in before
+    assert all(line in before for line in told)
+    assert ("is coarse" in before or "not stable" in before) == bool(told)
