@@ -84,43 +84,6 @@ def regular_loop(
     return Loop(corner_vc, n_c, np.asarray(burgers_c, dtype=float))
 
 
-def loop_displacement(loop: Loop, poisson: float, x_nc: RealArray) -> RealArray:
-    """u (n, 3), angstrom, of one loop in an infinite isotropic solid.
-
-    References
-    ----------
-    Burgers' formula with the line integrals of straight segments, Barnett, Phil. Mag. A 51, 383 (1985); solid angles
-    of triangles, van Oosterom, Strackee, IEEE Trans. Biomed. Eng. 30, 125 (1983).
-    """
-    u_nc = np.zeros((len(x_nc), 3))
-    _add_images(loop, poisson, np.zeros((1, 3)), np.inf, x_nc, u_nc)
-    return u_nc
-
-
-def solid_angle(loop: Loop, x_nc: RealArray) -> RealArray:
-    """Solid angle of S seen from points (n, 3): negative above it, positive below, -2 pi and 2 pi on its two sides."""
-    out_n = np.empty(len(x_nc))
-    _solid_angles(np.ascontiguousarray(x_nc), loop.corner_vc, loop.centre_c, out_n)
-    return out_n
-
-
-def dipole_displacement(loop: Loop, poisson: float, x_nc: RealArray) -> RealArray:
-    """u (n, 3), angstrom, of a loop of vanishing size with the same area: the far field.
-
-    u_i = A / (8 pi (1 - nu) r^2) [(1 - 2 nu)(b_i n.e + n_i b.e - b.n e_i) + 3 e_i (b.e)(n.e)], the response
-    -P_jk dG_ij/dx_k to the dipole tensor P_jk = C_jklm b_l n_m A.
-    """
-    off_nc = x_nc - loop.centre_c
-    r_n = np.linalg.norm(off_nc, axis=1)
-    e_nc = off_nc / r_n[:, None]
-    b, n = loop.burgers_c, loop.normal_c
-    be, ne = e_nc @ b, e_nc @ n
-    u_nc = (1.0 - 2.0 * poisson) * (np.outer(ne, b) + np.outer(be, n) - (b @ n) * e_nc) + 3.0 * (be * ne)[
-        :, None
-    ] * e_nc
-    return np.asarray(loop.area / (8.0 * pi * (1.0 - poisson)) * u_nc / (r_n**2)[:, None])
-
-
 @dataclass(frozen=True, eq=False)
 class PeriodicLoop:
     """A loop repeated along the vectors of a cell, and its periodic displacement.
@@ -228,15 +191,13 @@ def _points(loop: Loop) -> RealArray:
     return point
 
 
-@njit(cache=True)
-def _solid_angles(x_nc: Any, corner_vc: Any, centre_c: Any, out_n: Any) -> None:
-    for n in range(len(x_nc)):
-        out_n[n] = _solid_angle(x_nc[n, 0], x_nc[n, 1], x_nc[n, 2], corner_vc, centre_c)
-
-
 @njit(cache=True, inline="always")
 def _solid_angle(x: float, y: float, z: float, corner_vc: Any, centre_c: Any) -> float:
-    """Sum over the fan of triangles: tan(Omega / 2) = a.(b x c) / (abc + (a.b) c + (b.c) a + (c.a) b)."""
+    """Solid angle of S seen from a point: negative above it, positive below, -2 pi and 2 pi on its two sides.
+
+    Sum over the fan of triangles: tan(Omega / 2) = a.(b x c) / (abc + (a.b) c + (b.c) a + (c.a) b), van Oosterom,
+    Strackee, IEEE Trans. Biomed. Eng. 30, 125 (1983).
+    """
     a0, a1, a2 = centre_c[0] - x, centre_c[1] - y, centre_c[2] - z
     a = np.sqrt(a0 * a0 + a1 * a1 + a2 * a2)
     total = 0.0
@@ -260,7 +221,11 @@ def _solid_angle(x: float, y: float, z: float, corner_vc: Any, centre_c: Any) ->
 def _add_loop(
     x_nc: Any, corner_vc: Any, b_c: Any, n_c: Any, nu: float, shift_sc: Any, far: float, point_q: Any, u_nc: Any
 ) -> None:
-    """Add the displacements of copies of a loop: by Burgers' formula, beyond `far` by point loops."""
+    """Add the displacements of copies of a loop in an infinite solid: by Burgers' formula, beyond `far` by point loops.
+
+    The line integrals of straight segments are those of Barnett, Phil. Mag. A 51, 383 (1985). A loop of vanishing size
+    with the area A has u_i = A / (8 pi (1 - nu) r^2) [(1 - 2 nu)(b_i n.e + n_i b.e - b.n e_i) + 3 e_i (b.e)(n.e)].
+    """
     n_v = len(corner_vc)
     centre_c = np.zeros(3)
     for v in range(n_v):

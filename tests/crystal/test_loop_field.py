@@ -7,11 +7,10 @@ from parmlip.crystal.elasticity import full_tensor, isotropic
 from parmlip.crystal.loop_field import (
     Loop,
     PeriodicLoop,
+    _add_images,
+    _solid_angle,
     average_poisson,
-    dipole_displacement,
-    loop_displacement,
     regular_loop,
-    solid_angle,
 )
 
 NU = 0.28
@@ -21,6 +20,28 @@ BURGERS = np.array([1.0, 0.3, -0.5])
 
 def some_loop(shape="circle", diameter=2.0, centre=(0.3, 0.2, 0.1), burgers=BURGERS):
     return regular_loop(centre, NORMAL, (1.0, -1.0, 0.0), diameter, shape, burgers)
+
+
+def loop_displacement(loop, poisson, x_nc):
+    """Of one loop in an infinite solid, by Burgers' formula however far."""
+    u_nc = np.zeros((len(x_nc), 3))
+    _add_images(loop, poisson, np.zeros((1, 3)), np.inf, x_nc, u_nc)
+    return u_nc
+
+
+def solid_angle(loop, x_c):
+    return _solid_angle(*x_c, loop.corner_vc, loop.centre_c)
+
+
+def dipole_displacement(loop, poisson, x_nc):
+    """Of a loop of vanishing size with the same area: -P_jk dG_ij/dx_k, P_jk = C_jklm b_l n_m A."""
+    off_nc = x_nc - loop.centre_c
+    r_n = np.linalg.norm(off_nc, axis=1)
+    e_nc, b, n = off_nc / r_n[:, None], loop.burgers_c, loop.normal_c
+    be, ne = e_nc @ b, e_nc @ n
+    soft_nc = np.outer(ne, b) + np.outer(be, n) - (b @ n) * e_nc
+    u_nc = (1.0 - 2.0 * poisson) * soft_nc + 3.0 * (be * ne)[:, None] * e_nc
+    return loop.area / (8.0 * np.pi * (1.0 - poisson)) * u_nc / (r_n**2)[:, None]
 
 
 def directions(n, seed=0):
@@ -41,14 +62,15 @@ def test_the_solid_angle_of_a_rectangle_is_the_closed_form(a, b, h):
     corners = np.array([[a, b, 0.0], [-a, b, 0.0], [-a, -b, 0.0], [a, -b, 0.0]])
     loop = Loop(corners, np.array([0.0, 0.0, 1.0]), BURGERS)
     due = 4.0 * np.arctan(a * b / (h * np.sqrt(a * a + b * b + h * h)))
-    np.testing.assert_allclose(solid_angle(loop, np.array([[0.0, 0.0, h], [0.0, 0.0, -h]])), [-due, due], rtol=1e-12)
+    assert solid_angle(loop, (0.0, 0.0, h)) == pytest.approx(-due, rel=1e-12)
+    assert solid_angle(loop, (0.0, 0.0, -h)) == pytest.approx(due, rel=1e-12)
 
 
 def test_the_solid_angle_of_a_circle_is_that_of_its_cone_as_far_as_its_polygon_goes():
     loop = some_loop()
     for h in (1.0, 3.0):
         due = 2.0 * np.pi * (1.0 - h / np.sqrt(h * h + 1.0))
-        assert solid_angle(loop, loop.centre_c[None] + h * NORMAL)[0] == pytest.approx(-due, rel=1e-3)
+        assert solid_angle(loop, loop.centre_c + h * NORMAL) == pytest.approx(-due, rel=1e-3)
 
 
 def test_the_displacement_jumps_by_the_burgers_vector_across_the_loop_and_nowhere_else():
