@@ -2,47 +2,20 @@
 
 import numpy as np
 import pytest
-from mpi4py import MPI
 
-from parmlip.config import loads
 from parmlip.config_fit_tables import WEIGHT_PRESETS
 from parmlip.crystal.lattices import LATTICES
 from parmlip.fit.patches import Crystal, patch_of
-from parmlip.io.hdf5 import ResultFile
 from parmlip.mechanics.cauchy_born import CauchyBorn
-from parmlip.pipeline import run
 from parmlip.potentials.ace import ACE, ACEBasis
 from parmlip.potentials.eam import builtin
-
-INPUT = """
-[run]
-stages = ["build", "reference", "train"]
-output = "{output}"
-[crystal]
-lattice = "bcc"
-species = ["W"]
-[reference]
-parameters = "W-Zhou"
-taper = [3.3, 4.2]
-[simulation]
-cell = [3, 3, 3]
-[[training]]
-cell = [2, 2, 2]
-samples = 1
-test_samples = 0
-[surrogate]
-cutoff = 4.2
-total_degree = 6
-[fit]
-solver = "rrqr"
-tolerance = 1e-13
-homogeneous = 0
-"""
+from tests.test_observations_run import done
 
 
 def fitted(path, *overrides):
-    run(loads(INPUT.format(output=path), overrides), MPI.COMM_SELF)
-    return ResultFile(path)
+    """A run whose rattled cells count for nothing."""
+    cells = "training=[{ cell = [2, 2, 2], samples = 1, test_samples = 0 }]"
+    return done(path, cells, "fit.tolerance=1e-13", "fit.homogeneous=0", *overrides)
 
 
 def test_weights_of_virials_are_of_the_energy_of_a_site(tmp_path):
