@@ -18,9 +18,8 @@ import parmlip
 from parmlip.config import Point, Study
 from parmlip.config_schema import show
 from parmlip.errors import ConfigError, ConvergenceError, DataError
-from parmlip.io.fitted import check_point
 from parmlip.io.hdf5 import Field, ResultFile
-from parmlip.io.results import Results
+from parmlip.io.results import Results, check_point
 from parmlip.parallel import logs
 from parmlip.parallel.comm import on_root
 from parmlip.parallel.logs import timed, timer_table

@@ -1,5 +1,7 @@
 """A program for tests of the command line: `parmlip` with stages that compute little and go wrong on request.
 
+Started as a program, or called in the process of the tests (`called`), which is a start less.
+
 The variable DUMMY_FAULT is `stage:what:rank` (see `fault`), DUMMY_LIMIT the largest size of a file in bytes.
 """
 
@@ -57,7 +59,6 @@ def stage(name, values):
 dummy = types.ModuleType("parmlip.stages")
 estimates = types.ModuleType("parmlip.estimate")
 estimates.estimate = lambda study, n_ranks: ["memory: little"]
-sys.modules["parmlip.estimate"] = estimates
 dummy.build = stage("build", lambda study, results: {"n_sites": 53, "x": np.arange(6.0).reshape(2, 3)})
 dummy.reference = stage("reference", lambda study, results: {"energy": float(results.read("build", "x").sum())})
 dummy.label = stage("label", lambda study, results: {"forces": results.read("build", "x") * 1.1})
@@ -76,13 +77,30 @@ dummy.compare = stage(
     },
 )
 dummy.report = stage("report", lambda study, results: {"n_points": len(results.points())})
-sys.modules["parmlip.stages"] = dummy
-sys.modules["parmlip.evaluate"] = types.ModuleType("parmlip.evaluate")
-sys.modules["parmlip.evaluate"].evaluate = lambda study, structures, law, results, comm, hessian: structures
+evaluates = types.ModuleType("parmlip.evaluate")
+evaluates.evaluate = lambda study, structures, law, results, comm, hessian: structures
+MODULES = {"parmlip.stages": dummy, "parmlip.estimate": estimates, "parmlip.evaluate": evaluates}
+
+
+def called(directory, *arguments, fault=""):
+    """Exit code and output of the program with these stages, on one rank."""
+    import pytest
+
+    import parmlip
+    from tests import program
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DUMMY_FAULT", fault)
+        for name, module in MODULES.items():
+            patch.setitem(sys.modules, name, module)
+            patch.setattr(parmlip, name.partition(".")[2], module, raising=False)
+        return program.parmlip(directory, *arguments)
+
 
 if __name__ == "__main__":
     from parmlip.cli import main
 
+    sys.modules.update(MODULES)
     if os.environ.get("DUMMY_LIMIT"):
         resource.setrlimit(resource.RLIMIT_FSIZE, (int(os.environ["DUMMY_LIMIT"]), resource.RLIM_INFINITY))
     sys.exit(main())

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-import scipy.stats
 from mpi4py import MPI
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import stdtrit
 
 from parmlip.crystal.neighbours import Pairs
 from parmlip.crystal.norms import stencil_square, stencil_squares
@@ -127,7 +127,7 @@ class Slope:
         """Confidence interval of the slope (Student's t with n - 2 degrees of freedom); infinite for two points."""
         if self.n < 3:
             return -np.inf, np.inf
-        half = float(scipy.stats.t.ppf(0.5 + 0.5 * level, self.n - 2)) * self.standard_error
+        half = float(stdtrit(self.n - 2, 0.5 + 0.5 * level)) * self.standard_error
         return self.slope - half, self.slope + half
 
     def at(self, x: ArrayLike) -> RealArray:

@@ -9,6 +9,7 @@ only the surroundings of defects are triangulated.
 from __future__ import annotations
 
 from functools import lru_cache
+from hashlib import blake2b
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -28,6 +29,7 @@ FloatArray = NDArray[np.float64]
 TIE: Final = 1e-6  # relative to a sphere's radius: sites within it are on the sphere
 _FLAT: Final = 1e-9  # simplices of less volume (relative to edge^d) have no reliable circumcentre; a full one shares it
 _BATCH: Final = 4096  # sites that are triangulated together
+_KEPT_PAIRS: Final = 1_000_000  # 40 MB; larger results are not kept
 _LARGEST_VOID: Final = 3.0  # in nearest-neighbour distances, where the crystal has surfaces
 
 
@@ -76,8 +78,14 @@ def perfect_stencil(lattice: Lattice) -> tuple[Pairs, float]:
     return _grouped(centre_p, site_p, shift_pc, basis_b), radius
 
 
+_kept: dict[bytes, tuple[IntArray, IntArray, IntArray, float]] = {}  # the last two results
+
+
 def voronoi_neighbours(supercell: Supercell, centre_n: IntArray) -> tuple[IntArray, IntArray, IntArray, float]:
-    """Voronoi neighbours of some sites by triangulation of their surroundings.
+    """Voronoi neighbours of some sites by triangulation of their surroundings, in no particular order.
+
+    The last two results are kept (not to be written to): residuals and errors of all points of a sweep are about the
+    same structure, and where it has no lattice, as with dislocations, to triangulate it is most of their work.
 
     Returns
     -------
@@ -88,6 +96,11 @@ def voronoi_neighbours(supercell: Supercell, centre_n: IntArray) -> tuple[IntArr
     """
     cell_cc, periodic, positions_ac = supercell.cell_cc, supercell.periodic, supercell.positions_ac
     d = supercell.dimension
+    digest = blake2b(repr((periodic, d, len(centre_n))).encode())
+    for array in (cell_cc, positions_ac, np.sort(centre_n)):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    if digest.digest() in _kept:
+        return _kept[digest.digest()]
     if all(periodic[:d]):
         limit, reach = np.inf, 3.0 * (supercell.volume / supercell.n_sites) ** (1.0 / d)
     else:
@@ -108,6 +121,10 @@ def voronoi_neighbours(supercell: Supercell, centre_n: IntArray) -> tuple[IntArr
         parts.append((site_k[first_p], site_k[second_p], shift_kc[second_p]))
         largest = max(largest, radius)
     centre_p, site_p, shift_pc = (np.concatenate(arrays) for arrays in zip(*parts))
+    if len(centre_p) <= _KEPT_PAIRS:
+        while len(_kept) >= 2:
+            del _kept[next(iter(_kept))]
+        _kept[digest.digest()] = centre_p, site_p, shift_pc, largest
     return centre_p, site_p, shift_pc, largest
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.errors import ConfigError, DataError
+from parmlip.errors import ConfigError
 from parmlip.io.hdf5 import ResultFile
 from parmlip.io.pace import read_yace
+from parmlip.io.results import check_point
 from parmlip.potentials.ace import ACE, ACEBasis
 from parmlip.potentials.committee import Committee
 
@@ -73,15 +74,3 @@ def committee_of(basis: ACEBasis, deviation_ik: NDArray[np.float64], energy: flo
 def of_entropy(names: Sequence[str]) -> bool:
     """Whether results of the stage `train` with these names are of a surrogate of the entropy, not of the energy."""
     return "entropy_errors" in names
-
-
-def check_point(path: Path, point: int | None) -> None:
-    """Raise unless the result file has a fitted surrogate at `point` of its sweep (None: without a sweep)."""
-    fitted = [at for name, at, _ in ResultFile(path).stages() if name == "train"]
-    if not fitted:
-        raise DataError(f'result file {path} has no fitted surrogate; run the stage "train" first')
-    if point is None and fitted != [None]:
-        raise ConfigError(f"--point: {path} has a sweep; give one of {fitted}")
-    if point is not None and point not in fitted:
-        has = "no sweep" if fitted == [None] else f"a surrogate at the points {fitted}"
-        raise ConfigError(f"--point {point}: {path} has {has}")

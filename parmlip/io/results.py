@@ -7,6 +7,7 @@ from typing import Any
 
 from mpi4py import MPI
 
+from parmlip.errors import ConfigError, DataError
 from parmlip.io.hdf5 import ResultFile
 from parmlip.parallel.comm import on_root
 
@@ -49,3 +50,15 @@ class Results:
 
     def _point_of(self, stage: str) -> int | None:
         return self.point if stage in self.swept else None
+
+
+def check_point(path: Path, point: int | None) -> None:
+    """Raise unless the result file has a fitted surrogate at `point` of its sweep (None: without a sweep)."""
+    fitted = [at for name, at, _ in ResultFile(path).stages() if name == "train"]
+    if not fitted:
+        raise DataError(f'result file {path} has no fitted surrogate; run the stage "train" first')
+    if point is None and fitted != [None]:
+        raise ConfigError(f"--point: {path} has a sweep; give one of {fitted}")
+    if point is not None and point not in fitted:
+        has = "no sweep" if fitted == [None] else f"a surrogate at the points {fitted}"
+        raise ConfigError(f"--point {point}: {path} has {has}")

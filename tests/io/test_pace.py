@@ -23,17 +23,31 @@ from tests.potentials.ace_environments import environments, random_environments,
 BASES = {
     "W order 3": ACEBasis(("W",), 3, 12, 5.0, 2.74),
     "W order 4": ACEBasis(("W",), 4, 11, 5.0, 2.74, one_body=True),
-    "NiAl": ACEBasis(("Ni", "Al"), 3, 8, 5.0, 2.5, one_body=True),
+    "NiAl": ACEBasis(("Ni", "Al"), 3, 6, 5.0, 2.5, one_body=True),
     "no inner end": ACEBasis(("W",), 3, 8, 5.0, 2.74, p_in=0),
     "one function": ACEBasis(("W",), 1, 1, 5.0, 2.74),
     "W degrees by order": ACEBasis(("W",), 4, (12, 12, 10, 8), 5.0, 2.74),
-    "NiAl of the plane": ACEBasis(("Ni", "Al"), 3, (10, 9, 8), 5.0, 2.5, dimension=2),
+    "NiAl of the plane": ACEBasis(("Ni", "Al"), 3, (8, 7, 6), 5.0, 2.5, dimension=2),
 }
 
 
 def fitted(name: str) -> ACE:
     basis = BASES[name]
     return ACE(basis, np.random.default_rng(5).normal(size=basis.n_basis))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """`written(name)`: the file of a law and its certificate, written once for all tests that read."""
+    directory, done = tmp_path_factory.mktemp("written"), {}
+
+    def write(name: str):
+        if name not in done:
+            path = directory / f"{name.replace(' ', '_')}.yace"
+            done[name] = path, write_yace(path, fitted(name))
+        return done[name]
+
+    return write
 
 
 def relative(found, wanted) -> float:
@@ -45,23 +59,22 @@ def structure(law: ACE):
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_the_file_alone_gives_the_energies_and_forces_of_the_law(name, tmp_path):
+def test_the_file_alone_gives_the_energies_and_forces_of_the_law(name, written):
     law = fitted(name)
-    certificate = write_yace(tmp_path / "x.yace", law)
+    path, certificate = written(name)
     e, _, _ = environments(structure(law), law.species, law.cutoff)
-    found = site_energies_and_gradients(read_document(tmp_path / "x.yace"), e)
+    found = site_energies_and_gradients(read_document(path), e)
     for mine, theirs in zip(law.site_gradients(e), found, strict=True):
         assert relative(theirs, mine) < 1e-12
     assert certificate["max_energy_deviation"] < 1e-12 * certificate["max_energy"]
     assert certificate["max_force_deviation"] < 1e-12 * certificate["max_force"]
-    assert json.loads(certificate_path(tmp_path / "x.yace").read_text()) == certificate
+    assert json.loads(certificate_path(path).read_text()) == certificate
 
 
 @pytest.mark.parametrize("name", BASES)
-def test_a_file_read_back_is_the_law(name, tmp_path):
+def test_a_file_read_back_is_the_law(name, written):
     law = fitted(name)
-    write_yace(tmp_path / "x.yace", law)
-    back = read_yace(tmp_path / "x.yace")
+    back = read_yace(written(name)[0])
     assert back.basis == law.basis
     np.testing.assert_allclose(back.coefficients, law.coefficients, rtol=0, atol=1e-13)
 
@@ -94,14 +107,13 @@ def test_the_reader_has_the_harmonics_of_scipy_and_their_derivatives():
         np.testing.assert_allclose(dy[..., c], (up - down) / (2 * h), rtol=0, atol=1e-8)
 
 
-def test_the_file_is_yaml_with_integers_where_libpace_wants_them(tmp_path):
+def test_the_file_is_yaml_with_integers_where_libpace_wants_them(written):
     yaml = pytest.importorskip("yaml")
-    law = fitted("NiAl")
-    write_yace(tmp_path / "x.yace", law)
-    text = (tmp_path / "x.yace").read_text()
+    path, _ = written("NiAl")
+    text = path.read_text()
     assert yaml.compose(text) is not None
     document = yaml.safe_load(re.sub(r"^  \[(\d), (\d)\]:", r"  bond_\1_\2:", text, flags=re.MULTILINE))
-    ours = read_document(tmp_path / "x.yace")
+    ours = read_document(path)
     assert document["bonds"] == {f"bond_{i}_{j}": bond for (i, j), bond in ours["bonds"].items()}
     assert {k: v for k, v in document.items() if k != "bonds"} == {k: v for k, v in ours.items() if k != "bonds"}
     assert isinstance(ours["lmax"], int)
@@ -132,14 +144,19 @@ for recursive in (False, True):
 """
 
 
-@pytest.mark.parametrize("name", BASES)
-def test_libpace_evaluates_the_file_to_the_same_numbers(name, tmp_path):
+@pytest.fixture(scope="module")
+def pyace():
+    """A python that has python-ace."""
     python = os.environ.get("PARMLIP_PYACE_PYTHON", sys.executable)
     probe = subprocess.run([python, "-c", "import pyace"], capture_output=True, timeout=60, check=False)
     if probe.returncode:
         pytest.skip("python-ace is not installed: name a python that has it in PARMLIP_PYACE_PYTHON")
+    return python
+
+
+@pytest.mark.parametrize("name", BASES)
+def test_libpace_evaluates_the_file_to_the_same_numbers(name, pyace, written, tmp_path):
     law = fitted(name)
-    write_yace(tmp_path / "x.yace", law)
     atoms = structure(law)
     atoms.calc = ParmlipCalculator(law)
     # a law of the plane is no law of three dimensions: its stress is not symmetric in yz and xz
@@ -149,7 +166,7 @@ def test_libpace_evaluates_the_file_to_the_same_numbers(name, tmp_path):
     symbols = atoms.get_chemical_symbols()
     numbers |= {"positions": atoms.positions, "cell": atoms.cell.array, "voigt": np.array(voigt)}
     np.savez(tmp_path / "x.npz", symbols=symbols, **numbers)
-    command = [python, "-c", LIBPACE, str(tmp_path / "x.yace"), str(tmp_path / "x.npz")]
+    command = [pyace, "-c", LIBPACE, str(written(name)[0]), str(tmp_path / "x.npz")]
     run = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert run.returncode == 0, run.stderr
     deviations = np.array([line.split() for line in run.stdout.splitlines()[-2:]], float)
@@ -157,8 +174,8 @@ def test_libpace_evaluates_the_file_to_the_same_numbers(name, tmp_path):
     assert deviations.max() < 1e-12
 
 
-def changed(path: Path, old: str, new: str) -> Path:
-    text = path.read_text()
+def changed(source: Path, path: Path, old: str, new: str) -> Path:
+    text = source.read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
     return path
@@ -175,19 +192,18 @@ def changed(path: Path, old: str, new: str) -> Path:
          '"rank": 2, "ndensity": 1, "num_ms_combs": 1, "mus": [0, 0], "ns": [1, 99]', "the basis has no function"),
     ],
 )  # fmt: skip
-def test_a_file_that_is_no_export_of_parmlip_is_refused(old, new, message, tmp_path):
-    write_yace(tmp_path / "x.yace", fitted("W order 3"))
+def test_a_file_that_is_no_export_of_parmlip_is_refused(old, new, message, written, tmp_path):
     with pytest.raises(DataError, match=message):
-        read_yace(changed(tmp_path / "x.yace", old, new))
+        read_yace(changed(written("W order 3")[0], tmp_path / "x.yace", old, new))
 
 
-def test_one_changed_coefficient_of_an_invariant_is_found(tmp_path):
-    write_yace(tmp_path / "x.yace", fitted("W order 3"))
-    document = read_document(tmp_path / "x.yace")
+def test_one_changed_coefficient_of_an_invariant_is_found(written, tmp_path):
+    path, _ = written("W order 3")
+    document = read_document(path)
     function = next(f for f in document["functions"][0] if f["ls"] == [1, 1])
     value = repr(function["ctildes"][0])
     with pytest.raises(DataError, match="not those of invariants"):
-        read_yace(changed(tmp_path / "x.yace", value, "1.25"))
+        read_yace(changed(path, tmp_path / "x.yace", value, "1.25"))
 
 
 def test_a_missing_file_and_wrong_targets_are_told(tmp_path):
