@@ -24,7 +24,7 @@ from parmlip.io.reference_cache import CachedLaw, ReferenceCache
 from parmlip.parallel.sites import Sites
 from parmlip.potentials.tight_binding_contour import ContourTightBinding
 from parmlip.potentials.tight_binding_local import LocalTightBinding
-from parmlip.potentials.total import TotalLaw
+from parmlip.potentials.total import SharedLaw, TotalLaw
 
 logger = logging.getLogger(__name__)
 RealArray = NDArray[np.float64]
@@ -144,7 +144,10 @@ class ClusterForces:
             self._ask(part.law, [part], u_ad, f_ad, self.sites.comm.size)
         whole = [part for part in self._parts if _inner(part.law) is None]
         if whole:  # one law for all
-            self._ask(whole[0].law, whole, u_ad, f_ad, self._ranks_per_group)
+            ranks = self._ranks_per_group
+            if _shares(whole[0].law):  # else ranks beyond the clusters would have nothing to do
+                ranks = max(ranks, self.sites.comm.size // len(whole))
+            self._ask(whole[0].law, whole, u_ad, f_ad, ranks)
         return self.sites.restrict(f_ad)
 
     def _ask(self, law: TotalLaw, parts: list[_Part], u_ad: RealArray, f_ad: RealArray, ranks_per_group: int) -> None:
@@ -215,6 +218,11 @@ def law_for(law: TotalLaw, wanted_a: BoolArray) -> TotalLaw:
         return local
     digest = hashlib.sha256(np.packbits(wanted_a).tobytes()).hexdigest()
     return CachedLaw(local, ReferenceCache(law.cache.path, {"law": law.cache.identity, "sites": digest}))
+
+
+def _shares(law: TotalLaw) -> bool:
+    """Whether ranks can share its work on one structure."""
+    return isinstance(law.law if isinstance(law, CachedLaw) else law, SharedLaw)
 
 
 def _inner(law: TotalLaw) -> LocalTightBinding | None:

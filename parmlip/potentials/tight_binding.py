@@ -9,9 +9,10 @@ Chen, Ortner, Multiscale Model. Simul. 14, 232 (2016), eq. 2.8: site energies.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import scipy.linalg
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from parmlip.crystal.neighbours import Pairs, find_pairs, pair_vectors
 from parmlip.errors import ConfigError, DataError
+from parmlip.parallel.comm import in_step
 from parmlip.potentials.kernels import tight_binding as kernels
 from parmlip.potentials.tight_binding_constants import (
     BOHR_A,
@@ -30,6 +32,9 @@ from parmlip.potentials.tight_binding_constants import (
 from parmlip.potentials.tight_binding_electrons import Convention, Electrons, Filling, k_mesh
 from parmlip.potentials.tight_binding_mirror import ComplexArray, gauged, real_gauge, ungauged
 from parmlip.potentials.total import Evaluated
+
+if TYPE_CHECKING:
+    from mpi4py import MPI
 
 RealArray = NDArray[np.float64]
 N_ORBITALS: Final = 4
@@ -79,13 +84,15 @@ class States:
     """Eigenstates of a structure at every k point: H psi = eps S psi with psi^T S psi = 1.
 
     On mirror planes (`real_gauge`) they are real but for phases of the orbitals, which takes an eighth of the time.
+    With a communicator every rank has those of some k points.
     """
 
     blocks: Blocks
     point_kc: RealArray  # (n_k, 3) reciprocal cell vectors
-    real_k: list[NDArray[Any]]  # (4 n_sites, n_states) each, real in its gauge
+    real_k: list[NDArray[Any]]  # (4 n_sites, n_states) each, real in its gauge; another rank's without states
     gauge_k: list[ComplexArray | None]  # (4 n_sites,) each, None where states are as they are
     filling: Filling
+    comm: MPI.Comm | None = None
 
     @cached_property
     def vectors_k(self) -> list[NDArray[Any]]:
@@ -96,12 +103,12 @@ class States:
         ]
 
     def density(self, weight_kx: RealArray) -> tuple[RealArray, RealArray]:
-        """Blocks of 2 sum psi w psi^T on the pairs (n_pairs, 4, 4), and its diagonal (n_sites, 4)."""
+        """Blocks of 2 sum psi w psi^T on the pairs (n_pairs, 4, 4), and its diagonal (n_sites, 4). Collective."""
         pairs = self.blocks.pairs
         pair_pij, site_ai = np.zeros((pairs.n_pairs, 4, 4)), np.zeros_like(self.blocks.onsite_ai)
         for k, vectors in enumerate(self.real_k):
             used = np.flatnonzero(np.abs(weight_kx[k]) > 1e-18)
-            if len(used) == 0:
+            if len(used) == 0 or vectors.size == 0:
                 continue
             columns = slice(used[0], used[-1] + 1)
             held = vectors[:, columns]
@@ -112,15 +119,22 @@ class States:
             kernels.gather(
                 pairs.first_n, pairs.site_p, phase_p, density_xy, self.filling.weight_kx[k, 0], pair_pij, site_ai
             )
-        return pair_pij, site_ai
+        return self._sum(pair_pij), self._sum(site_ai)
+
+    def _sum(self, local: RealArray) -> RealArray:
+        if self.comm is None:
+            return local
+        total = np.empty_like(local)
+        self.comm.Allreduce(local, total)
+        return total
 
 
 @dataclass(frozen=True)
 class NRLTightBinding:
     """The NRL tight-binding law of one species; a `TotalLaw`.
 
-    The matrices are dense and every structure is solved by one process: time grows with the third power of the number
-    of sites, memory with the second.
+    The matrices are dense: time grows with the third power of the number of sites, memory with the second. With a
+    communicator its ranks share the k points, and `states` and `evaluate` are collective on it.
     """
 
     table: SlaterKosterTable
@@ -128,6 +142,7 @@ class NRLTightBinding:
     electrons: Electrons = field(default_factory=Electrons)
     k_points: tuple[int, int, int] = (1, 1, 1)
     k_scheme: KScheme = "monkhorst_pack"
+    comm: MPI.Comm | None = None
 
     def __post_init__(self) -> None:
         """Refuse what has no meaning."""
@@ -144,6 +159,10 @@ class NRLTightBinding:
     def species(self) -> tuple[str, ...]:
         """The law's element."""
         return (self.table.species,)
+
+    def shared(self, comm: MPI.Comm) -> NRLTightBinding:
+        """The same law, its k points shared by the ranks of `comm`. Local."""
+        return replace(self, comm=comm)
 
     @property
     def closest(self) -> float:
@@ -223,26 +242,40 @@ class NRLTightBinding:
         """
         blocks = self.blocks(cell_cc, periodic, positions_ac)
         point_kc, weight_k = k_mesh(self.k_points, self.k_scheme == "gamma_centred", periodic)
-        levels, vectors, gauges = [], [], []
-        for k_c in point_kc:
-            matrices = blocks.matrices(k_c)
-            gauge_x = real_gauge(cell_cc, positions_ac, k_c) if np.iscomplexobj(matrices[0]) else None
-            h_xy, s_xy = (gauged(matrix_xy, gauge_x) for matrix_xy in matrices)
-            try:
-                level_x, psi_xs = scipy.linalg.eigh(
-                    h_xy, s_xy, driver="gvd", overwrite_a=True, overwrite_b=True, check_finite=False
-                )
-            except np.linalg.LinAlgError as error:
-                raise DataError(
-                    f"{self.table.species} tight binding: {error} (k point {k_c.tolist()}, {len(positions_ac)} sites, "
-                    f"nearest {_nearest(blocks):.3g} angstrom): sites too close for these orbitals"
-                ) from error
-            levels.append(level_x)
-            vectors.append(psi_xs)
-            gauges.append(gauge_x)
+        rank, size = (0, 1) if self.comm is None else (self.comm.rank, self.comm.size)
+        n = N_ORBITALS * len(positions_ac)
+        level_kx, vectors, gauges = np.zeros((len(point_kc), n)), [], []
+        with nullcontext() if self.comm is None else in_step(self.comm, "solving k points"):
+            for k, k_c in enumerate(point_kc):
+                found = None
+                if k % size == rank:
+                    found = self._eigenstates(blocks, cell_cc, positions_ac, k_c)
+                    level_kx[k] = found[0]
+                vectors.append(np.zeros((n, 0)) if found is None else found[1])
+                gauges.append(None if found is None else found[2])
+        if self.comm is not None:
+            level_kx = self.comm.allreduce(level_kx)
         n_electrons = self.table.electrons * len(positions_ac) - self.electrons.charge
-        filling = self.electrons.fill(np.array(levels), weight_k, n_electrons)
-        return States(blocks, point_kc, vectors, gauges, filling)
+        filling = self.electrons.fill(level_kx, weight_k, n_electrons)
+        return States(blocks, point_kc, vectors, gauges, filling, self.comm)
+
+    def _eigenstates(
+        self, blocks: Blocks, cell_cc: RealArray, positions_ac: RealArray, k_c: RealArray
+    ) -> tuple[RealArray, NDArray[Any], ComplexArray | None]:
+        """Levels, and states in their gauge, of one k point."""
+        matrices = blocks.matrices(k_c)
+        gauge_x = real_gauge(cell_cc, positions_ac, k_c) if np.iscomplexobj(matrices[0]) else None
+        h_xy, s_xy = (gauged(matrix_xy, gauge_x) for matrix_xy in matrices)
+        try:
+            level_x, psi_xs = scipy.linalg.eigh(
+                h_xy, s_xy, driver="gvd", overwrite_a=True, overwrite_b=True, check_finite=False
+            )
+        except np.linalg.LinAlgError as error:
+            raise DataError(
+                f"{self.table.species} tight binding: {error} (k point {k_c.tolist()}, {len(positions_ac)} sites, "
+                f"nearest {_nearest(blocks):.3g} angstrom): sites too close for these orbitals"
+            ) from error
+        return level_x, psi_xs, gauge_x
 
     def evaluate(
         self, cell_cc: RealArray, periodic: tuple[bool, bool, bool], positions_ac: RealArray, symbols: Sequence[str]

@@ -257,6 +257,26 @@ def test_sites_that_are_in_no_cluster_and_laws_that_are_not_local_are_refused():
         forces(silicon_law(), cell, one_a, np.ones(cell.n_sites, dtype=bool), u_ad)
 
 
+@pytest.mark.mpi
+def test_ranks_share_the_k_points_of_one_cluster(comm, monkeypatch):
+    domain = disc(SILICON, A_SILICON, "Si", 7.5, 6.0)
+    cell, r_a = domain.supercell, domain.distances()
+    law = tight_binding.builtin(
+        "Si-NRLTB", fermi_level=5.9, electronic_temperature=0.2, k_points=(1, 1, 3), k_scheme="gamma_centred"
+    )
+    solved, real = [], tight_binding.NRLTightBinding._eigenstates
+    monkeypatch.setattr(
+        tight_binding.NRLTightBinding, "_eigenstates", lambda *args: (solved.append(args[-1][2]), real(*args))[1]
+    )
+    args = law, cell, r_a < 3.0, r_a < 8.0, displacement(cell)
+    alone_ad, _ = forces(*args)
+    assert len(solved) == 2
+    solved.clear()
+    shared_ad, _ = forces(*args, comm=comm)
+    assert len(solved) == (2 if comm.size == 1 else 1 if comm.rank < 2 else 0)
+    np.testing.assert_allclose(shared_ad, alone_ad, rtol=0, atol=1e-11)
+
+
 RUN = """
 import sys, time
 from pathlib import Path

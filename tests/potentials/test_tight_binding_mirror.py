@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 
+from parmlip.errors import ParmlipError
 from parmlip.potentials import tight_binding
 from parmlip.potentials.tight_binding_mirror import PLANAR, gauged, real_gauge
 from tests.potentials.tight_binding_cells import evaluate, silicon
@@ -78,3 +80,34 @@ def test_there_is_no_gauge_off_the_planes_in_skewed_cells_and_at_general_points(
         skew_cc = cell_cc.copy()
         skew_cc[i, j] = 0.1
         assert real_gauge(skew_cc, positions_ac, k_c) is None
+
+
+@pytest.mark.mpi
+def test_ranks_share_the_k_points(comm):
+    cell_cc, positions_ac = strip()
+    for skew in (0.0, 0.1):  # with the gauge, and without
+        cell_cc[2, 0] = skew
+        law = silicon(electronic_temperature=0.2, k_points=(1, 1, 5), k_scheme="gamma_centred")
+        alone, shared = (evaluate(one, cell_cc, positions_ac) for one in (law, law.shared(comm)))
+        n_points = [v_xs.size > 0 for v_xs in law.shared(comm).states(cell_cc, (True, True, True), positions_ac).real_k]
+        assert sum(n_points) in {3 // comm.size, -(-3 // comm.size)}
+        assert comm.allreduce(sum(n_points)) == 3
+        assert shared.energy == pytest.approx(alone.energy, rel=1e-13)
+        for name in ("forces_ac", "virial_cc", "site_energies_a"):
+            np.testing.assert_allclose(getattr(shared, name), getattr(alone, name), rtol=0, atol=1e-11)
+
+
+@pytest.mark.mpi
+def test_a_rank_that_fails_at_its_k_point_ends_the_work_of_all(comm, monkeypatch):
+    cell_cc, positions_ac = strip()
+    law = silicon(electronic_temperature=0.2, k_points=(1, 1, 5), k_scheme="gamma_centred").shared(comm)
+    solve = scipy.linalg.eigh
+
+    def failing(*args, **options):
+        if comm.rank == 0:
+            raise np.linalg.LinAlgError("not positive definite")
+        return solve(*args, **options)
+
+    monkeypatch.setattr(scipy.linalg, "eigh", failing)
+    with pytest.raises(ParmlipError, match="not positive definite"):
+        evaluate(law, cell_cc, positions_ac)
