@@ -19,7 +19,7 @@ import scipy.linalg
 from numpy.typing import NDArray
 
 from parmlip.crystal.neighbours import Pairs, find_pairs, pair_vectors
-from parmlip.errors import ConfigError, DataError
+from parmlip.errors import ConfigError, DataError, GeometryError
 from parmlip.parallel.comm import in_step
 from parmlip.potentials.kernels import tight_binding as kernels
 from parmlip.potentials.tight_binding_constants import (
@@ -236,9 +236,9 @@ class NRLTightBinding:
         Raises
         ------
         GeometryError
-            Two sites are closer than `closest`.
+            Two sites are closer than `closest`, or so many so close that the overlap is not positive definite.
         DataError
-            The overlap is not positive definite, or the electrons do not fit.
+            The electrons do not fit.
         """
         blocks = self.blocks(cell_cc, periodic, positions_ac)
         point_kc, weight_k = k_mesh(self.k_points, self.k_scheme == "gamma_centred", periodic)
@@ -271,7 +271,7 @@ class NRLTightBinding:
                 h_xy, s_xy, driver="gvd", overwrite_a=True, overwrite_b=True, check_finite=False
             )
         except np.linalg.LinAlgError as error:
-            raise DataError(
+            raise GeometryError(
                 f"{self.table.species} tight binding: {error} (k point {k_c.tolist()}, {len(positions_ac)} sites, "
                 f"nearest {_nearest(blocks):.3g} angstrom): sites too close for these orbitals"
             ) from error
@@ -287,9 +287,9 @@ class NRLTightBinding:
         ConfigError
             A species other than the law's.
         GeometryError
-            Two sites are closer than `closest`.
+            Two sites are closer than `closest`, or so many so close that the overlap is not positive definite.
         DataError
-            No sites; the overlap is not positive definite; the electrons do not fit; at zero temperature, a degenerate
+            No sites; the electrons do not fit; at zero temperature, a degenerate
             level is filled in part, so that forces are not defined.
         """
         other = sorted(set(symbols) - set(self.species))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from parmlip.errors import ConfigError, ConvergenceError, DataError
+from parmlip.errors import ConfigError, ConvergenceError, DataError, GeometryError
 from parmlip.numerics.contour import fermi, fermi_contour, grand_potential, nodes_for
 from parmlip.parallel.comm import in_step
 from parmlip.potentials.kernels import tight_binding as kernels
@@ -371,7 +371,7 @@ def eigenstates(cluster: Cluster) -> tuple[RealArray, RealArray]:
 
     Raises
     ------
-    DataError
+    GeometryError
         The overlap is not positive definite.
     """
     h_xy, s_xy = cluster.hopping.toarray(), cluster.overlap.toarray()
@@ -380,7 +380,7 @@ def eigenstates(cluster: Cluster) -> tuple[RealArray, RealArray]:
             h_xy, s_xy, driver="gvd", overwrite_a=True, overwrite_b=True, check_finite=False
         )
     except np.linalg.LinAlgError as error:
-        raise DataError(f"a cluster of {cluster.n_orbitals // 4} sites: {error}; sites too close") from error
+        raise GeometryError(f"a cluster of {cluster.n_orbitals // 4} sites: {error}; sites too close") from error
     return level_s, psi_xs
 
 

@@ -231,5 +231,5 @@ def test_structures_without_an_answer_are_refused():
     close_ac[1] = close_ac[0] + [1.2, 0.0, 0.0]
     with pytest.raises(GeometryError, match=r"1\.2 angstrom apart, closer than 1\.4"):
         evaluate(silicon(), cell_cc, close_ac)
-    with pytest.raises(DataError, match="sites too close for these orbitals"):
+    with pytest.raises(GeometryError, match="sites too close for these orbitals"):
         evaluate(silicon(), 0.65 * cell_cc, 0.65 * positions_ac)
