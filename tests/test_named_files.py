@@ -113,6 +113,17 @@ def test_results_of_before_contents_were_kept_are_compared_by_names(tmp_path):
         check_same(written(tmp_path, NAMED["reference.file"], "other.xyz"), study.as_toml())
 
 
+def test_a_refit_of_rows_from_a_file_that_has_changed_is_refused(tmp_path):
+    (tmp_path / "w.law").write_text("as it was")
+    before = written(tmp_path, NAMED["dataset.train"], "w.law")
+    source = tmp_path / "run.h5"
+    check_same(before, before.as_toml(), source, files=before.contents)
+    (tmp_path / "w.law").write_text("as it is")
+    now = written(tmp_path, NAMED["dataset.train"], "w.law", "fit.solver=rrqr")
+    with pytest.raises(ConfigError, match=r'fit: dataset.train: the file "w.law" is not what it was when .*run.h5 was'):
+        check_same(now, before.as_toml(), source, files=before.contents)
+
+
 @pytest.mark.parametrize("key", ["qmmm.mm_law", "sweep.reference.file", "dataset.test", "crystal.file"])
 def test_every_file_that_is_missing_is_told_before_any_work(key, tmp_path):
     with pytest.raises(ConfigError, match=rf"\[\w+\] [\w.]+ = \"absent\": no such file in {tmp_path}"):
