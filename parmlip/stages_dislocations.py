@@ -9,6 +9,7 @@ from mpi4py import MPI
 from numpy.typing import NDArray
 
 from parmlip import construct
+from parmlip.analysis.core_place import CorePlace, elastic_centre
 from parmlip.analysis.dislocation_cores import CoreState, core_state
 from parmlip.analysis.errors import core_and_far, errors_beyond
 from parmlip.config import Simulation, Study, Training
@@ -122,13 +123,15 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
     if is_loop(study.simulation):
         return loop_fields(study, of, u_ad, which, c_vv, results.comm)
 
-    def work() -> tuple[DislocatedCell | Disc, CoreState]:
+    def work() -> tuple[DislocatedCell | Disc, CoreState, CorePlace | None]:
         made = construct.dislocated_cell(study, study.simulation, of)
         assert made is not None
         assert u_ad is not None
-        return made, core_state(made, c_vv, u_ad)
+        found = core_state(made, c_vv, u_ad)
+        x, y = found.position_nc[0]
+        return made, found, elastic_centre(made, c_vv, u_ad, (x, y)) if isinstance(made, Disc) else None
 
-    made, found = on_root(results.comm, "fingerprints of cores", work)
+    made, found, place = on_root(results.comm, "fingerprints of cores", work)
     intended = np.array([c.burgers for c in made.cores])
     content_n = np.sum(found.burgers_nc * intended, axis=1) / np.sum(intended**2, axis=1)
     shift_n = np.linalg.norm(found.position_nc - np.array([c.position for c in made.cores]), axis=1)
@@ -148,7 +151,17 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
         )  # fmt: skip
     if found.n_miscoordinated:
         logger.info("%d sites have not %d neighbours", found.n_miscoordinated, found.perfect)
+    centre = {}
+    if place is not None:
+        logger.info("%s core: centre of its elastic field (%.3f, %.3f) A, misfit %.3f A", which, *place.position,
+                    place.misfit)  # fmt: skip
+        about = "centre of the elastic field that is nearest between 2 and 4 Burgers vectors, reference lattice"
+        centre = {
+            "core_elastic_position": Field(np.array([place.position]), "A", about),
+            "core_elastic_misfit": Field(place.misfit, "A", "root mean square of what that field leaves there"),
+        }
     return {
+        **centre,
         "core_position": Field(found.position_nc, "A", "centres of the Burgers vector's density, reference lattice"),
         "core_shift": Field(shift_n, "A", "from where they were put"),
         "core_burgers": Field(found.burgers_nc, "A", "of a circuit within half of the cores' separation"),

@@ -52,13 +52,18 @@ class Disc(ClampedDomain):
         """Sites of the perfect crystal, (n_sites, 3), angstrom."""
         return self.supercell.positions_ac
 
+    @property
+    def slip_radius(self) -> float:
+        """Of the ball in which the predictor's slip is turned on, angstrom."""
+        return _SLIP * float(np.linalg.norm(self.core.burgers))
+
     def predictor(self, stiffness_vv: RealArray, slip_radius: float | None = None) -> RealArray:
         """The slip-corrected field (n_sites, 3), angstrom, in a solid of relaxed stiffness (6, 6), crystal's frame.
 
         `slip_radius` is that of the ball in which the slip is turned on, by default five Burgers vectors.
         """
         solution = stroh(rotated(full_tensor(stiffness_vv), self.orientation.axes_cc))
-        within = _SLIP * float(np.linalg.norm(self.core.burgers)) if slip_radius is None else slip_radius
+        within = self.slip_radius if slip_radius is None else slip_radius
         return slip_corrected(solution, self.core, self.supercell.positions_ac, within)
 
     def start(self, stiffness_vv: RealArray, offset: tuple[float, float] = (0.0, 0.0)) -> RealArray:

@@ -15,6 +15,8 @@ from parmlip.report.attempt_figure import attempt_panel, read_attempts
 from parmlip.report.bounds import read_bounds
 from parmlip.report.bounds_figure import bounds_panel
 from parmlip.report.columns import in_words
+from parmlip.report.core_figure import core_figure
+from parmlip.report.core_maps import read_core_maps
 from parmlip.report.dislocation_figure import dislocation_panels, shown_quantities
 from parmlip.report.dislocations import read_line_series
 from parmlip.report.domain_figure import domain_panels
@@ -66,6 +68,8 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     `<stem>_qmmm`: of a sweep over R_QM, errors against it with fitted slopes and the theory's, a panel for each mixing.
     `<stem>_locality`, `<stem>_rates`: of these stages. `<stem>_attempt`: errors of attempt frequencies by surrogates of
     the entropy against the number of rattled saddles in their training set.
+    `<stem>_cores`: of straight dislocations, for each law a map of the core: differential displacements of screws,
+    Nye's density of edges (of a sweep as below).
     `<stem>_summary`: forces on the test set and the displacement fields (of a sweep the point with the least force
     RMSE).
 
@@ -148,6 +152,12 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
             figure, (left, right) = _panels(2, 5.6, 5.0)
             rates_panels(left, right, jumps)
             written += _save(figure, directory, f"{Path(path).stem}_rates", formats)
+        cores = read_core_maps(path, _best_point(path))
+        if cores:
+            shape = len({one.number for one in cores}), len({one.law for one in cores})
+            figure = _empty(5.4 * shape[1] + 1.2, 5.1 * shape[0] + 0.8)
+            core_figure(figure, cores)
+            written += _save(figure, directory, f"{Path(path).stem}_cores", formats)
         summary = _summary_figure(path)
         if summary is not None:
             written += _save(summary, directory, f"{Path(path).stem}_summary", formats)
@@ -167,16 +177,21 @@ def _save(figure: Figure, directory: Path, stem: str, formats: Sequence[str]) ->
 
 def _panels(n: int, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of n panels in some rows of that height."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     columns = -(-n // rows)
-    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _empty(width * columns, height * rows)
     panels = list(np.ravel(figure.subplots(rows, columns)))
     for empty in panels[n:]:
         empty.set_axis_off()
     return figure, panels[:n]
+
+
+def _empty(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
 
 
 def _errors_figure(sweep: Sweep) -> Figure:

@@ -11,6 +11,7 @@ import numpy as np
 from parmlip.io.hdf5 import ResultFile, scalar_fields, scalars
 from parmlip.report.bounds import bound_lines
 from parmlip.report.columns import COLUMNS, IF_SWEPT, OF_LINES, column_of, in_words, matching_keys
+from parmlip.report.core_maps import core_lines
 from parmlip.report.dislocations import line_slopes, point_errors, read_line_series
 from parmlip.report.domains import read_series, slope_lines
 from parmlip.report.elastic_table import elastic_lines
@@ -38,7 +39,7 @@ def table(path: Path) -> list[str]:
     """
     points = ResultFile(path).points()
     lines = _sweep_table(path, points) if points else _single_table(path)
-    return lines + rates_lines(path) + _type_tables(path, len(points))
+    return lines + core_lines(path) + rates_lines(path) + _type_tables(path, len(points))
 
 
 def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
