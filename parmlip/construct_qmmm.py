@@ -144,7 +144,7 @@ def qm_forces(study: Study, of: Crystal, found: Coupling, sites: Sites) -> QMFor
     return SiteLawForces(law, cell, sites, r.qm_a, r.cluster_a)
 
 
-def forces_everywhere(study: Study, of: Crystal, found: Coupling, sites: Sites) -> QMForces:
+def forces_everywhere(study: Study, of: Crystal, found: Coupling, sites: Sites) -> ClusterForces:
     """The same for all sites that move, of a law of whole structures, asked about the whole domain. Collective."""
     law, free_a = construct.any_law(study), found.domain.free_a
     assert isinstance(law, CachedLaw)
@@ -153,7 +153,7 @@ def forces_everywhere(study: Study, of: Crystal, found: Coupling, sites: Sites) 
 
 def _by_clusters(
     study: Study, law: CachedLaw, of: Crystal, found: Coupling, sites: Sites, qm_a: BoolArray, cluster_a: BoolArray
-) -> QMForces:
+) -> ClusterForces:
     shared = study.reference.ranks_per_calculator or 1
     return ClusterForces(
         law, found.domain.supercell, qm_a, cluster_a, sites, link=_link(of, found), ranks_per_group=shared

@@ -12,6 +12,7 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
                              or "point 3": of the sweep, whose smaller QM region it started from)
     seconds                  of the relaxation;  seconds_qm  of QM forces and their derivatives in it (force mixing)
     qm_evaluations           of QM forces (force mixing);  residual_norms  of all forces, by iteration
+    qm_solved                clusters solved for them, not read from the cache (laws of whole structures)
     same                     a name for the input without R_QM: points with one name start from each other
     mm_stiffness_low, mm_stiffness_high     of the MM law's crystal against waves, relative to the reference's where it
                              has site energies, else to its own largest (a fit, or mm_law)
@@ -66,6 +67,7 @@ from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance
 from parmlip.mechanics.clamped import ClampedEnergy
+from parmlip.mechanics.cluster_forces import ClusterForces
 from parmlip.mechanics.force_balance import balance_forces
 from parmlip.mechanics.force_mixing import SiteLawForces
 from parmlip.mechanics.relax import relax
@@ -260,7 +262,11 @@ def _force_mixing(problem: Problem) -> Fields:
     seconds = problem.comm.allreduce(hybrid.seconds_qm, op=MPI.MAX)
     if isinstance(hybrid.qm, SiteLawForces):
         hybrid.qm.destroy()
-    return {
+    asked: Fields = {}
+    if isinstance(hybrid.qm, ClusterForces):
+        asked = {"qm_solved": Field(hybrid.qm.solved, "", "clusters, not read from the cache")}
+        logger.info("QM forces: asked for %d times, %s", hybrid.evaluations, hybrid.qm.told())
+    return asked | {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "predictor and corrector, global site order"),
         "forces": Field(energy.sites.gather(found.f_nd), "eV/A"),
         "residual_force": Field(found.max_force, "eV/A", "largest component left"),

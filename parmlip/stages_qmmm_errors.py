@@ -60,12 +60,14 @@ def errors_of_whole(problem: Problem, fields: Fields) -> Fields:
     qm = forces_everywhere(study, problem.of, problem.found, energy.sites)
     hybrid = with_preconditioner(problem, energy, qm, problem.domain.free_a)
     found = balance_forces(hybrid, energy.sites.restrict(u_ad), study.relax, what="QM everywhere")
+    logger.info("QM forces everywhere: asked for %d times, %s", hybrid.evaluations, qm.told())
     true_ad = energy.sites.gather_to_all(found.u_nd)
     return {
         "truth": Field(true_ad, "A", "equilibrium with QM forces on all sites that move"),
         "truth_of": Field(name, "", "digest of what it depends on"),
         "truth_iterations": Field(found.iterations),
         "truth_calls": Field(hybrid.evaluations, "", "of QM forces"),
+        "truth_solved": Field(qm.solved, "", "clusters, not read from the cache"),
         **_geometry(problem, true_ad, u_ad),
     }
 

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 from mpi4py import MPI
@@ -19,8 +26,10 @@ from parmlip.io.hdf5 import ResultFile
 from parmlip.pipeline import run
 from parmlip.stages import build
 from parmlip.stages_qmmm_errors import truth_of
+from tests import program
 
-INPUTS = Path(__file__).parents[1] / "inputs/qmmm"
+ROOT = Path(__file__).parents[1]
+INPUTS = ROOT / "inputs/qmmm"
 DIAMOND = (lattice_named("diamond"), 5.4266)
 COPPER = """
 [run]
@@ -188,3 +197,72 @@ def test_a_tolerance_samples_the_forces_of_a_calculator_and_finds_the_truth_once
     assert growth["estimate"][-1] == 0.0
     assert file.read("qmmm", "n_samples") == 0
     assert len(growth["n_qm"]) == 3
+
+
+SILICON = """
+[run]
+stages = ["build", "reference", "train", "qmmm"]
+output = "si.h5"
+[crystal]
+lattice = "diamond"
+species = ["Si"]
+lattice_constant = 5.43
+[reference]
+kind = "tight_binding"
+parameters = "Si-NRLTB"
+fermi_level = 5.9
+electronic_temperature = 0.2
+[simulation]
+domain = "disc"
+radius = 8.0
+rim = 8.0
+defects = [{ kind = "vacancy", at = [0, 0, 0] }]
+[[training]]
+cell = [2, 2, 1]
+relax = false
+samples = 4
+test_samples = 1
+rattle = { amplitude = 0.05, kind = "uniform" }
+[surrogate]
+cutoff = 4.0
+total_degree = 6
+correlation_order = 2
+[relax]
+force_tolerance = 1e-9
+laws = ["surrogate"]
+[qmmm]
+radius = 4.0
+buffer = 6.0
+"""
+
+
+def kept(cache):
+    """Names of the answers about the QM cluster, 88 sites, that the cache holds; none while it is being changed."""
+    if not cache.exists():
+        return set()
+    with contextlib.suppress(OSError), h5py.File(cache, "r", locking=False) as file:
+        return {name for name in file if len(file[name]["forces"]) == 88}
+    return set()
+
+
+def test_a_killed_run_with_tight_binding_goes_on_and_solves_no_cluster_twice(tmp_path):
+    (tmp_path / "si.toml").write_text(SILICON)
+    command = [sys.executable, "-m", "parmlip", "si.toml"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    cache, results = tmp_path / "si.cache.h5", tmp_path / "si.h5"
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL) as process:
+        end = time.monotonic() + 100.0
+        while len(kept(cache)) < 3:
+            assert process.poll() is None
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    before = kept(cache) | {path.stem for path in cache.with_name("si.cache.h5.new").glob("*.h5")}
+    assert not ResultFile(results).names("qmmm")
+    again = program.parmlip(tmp_path, "si.toml", "--resume")
+    assert again.returncode == 0, again.stderr
+    calls, solved = (int(ResultFile(results).read("qmmm", name)) for name in ("qm_evaluations", "qm_solved"))
+    assert len(before) >= 3
+    assert solved == calls - len(before) > 0
+    assert len(kept(cache)) == calls
+    assert f"QM forces: asked for {calls} times, {solved} clusters solved, {len(before)} kept" in again.stdout
