@@ -129,7 +129,9 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
         assert u_ad is not None
         found = core_state(made, c_vv, u_ad)
         x, y = found.position_nc[0]
-        return made, found, elastic_centre(made, c_vv, u_ad, (x, y)) if isinstance(made, Disc) else None
+        if not isinstance(made, Disc):
+            return made, found, None
+        return made, found, elastic_centre(made, c_vv, u_ad, (x, y), float(found.spread_n[0]))
 
     made, found, place = on_root(results.comm, "fingerprints of cores", work)
     intended = np.array([c.burgers for c in made.cores])
@@ -155,7 +157,7 @@ def core_fields(study: Study, results: Results, of: Crystal | None, u_ad: RealAr
     if place is not None:
         logger.info("%s core: centre of its elastic field (%.3f, %.3f) A, misfit %.3f A", which, *place.position,
                     place.misfit)  # fmt: skip
-        about = "centre of the elastic field that is nearest between 2 and 4 Burgers vectors, reference lattice"
+        about = "centre of the elastic field that is nearest in a ring round the core, reference lattice"
         centre = {
             "core_elastic_position": Field(np.array([place.position]), "A", about),
             "core_elastic_misfit": Field(place.misfit, "A", "root mean square of what that field leaves there"),

@@ -18,6 +18,7 @@ RealArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
 _INNER, _OUTER = 2.0, 4.0  # Burgers vectors: the ring in which fields are compared
+_SPREADS: Final = 3.0  # the ring's outer radius: partials lie at one spread from their middle
 _LARGEST: Final = 0.5  # of the disc's radius: the rim holds the field of the core as it was put
 _ROUNDS: Final = 20  # of ring and centre
 _STILL: Final = 1e-4  # angstrom: the ring is where the centre is
@@ -32,12 +33,15 @@ class CorePlace:
     misfit: float  # root mean square of what the field leaves in the ring, angstrom
 
 
-def elastic_centre(disc: Disc, stiffness_vv: RealArray, u_ac: RealArray, near: tuple[float, float]) -> CorePlace | None:
+def elastic_centre(
+    disc: Disc, stiffness_vv: RealArray, u_ac: RealArray, near: tuple[float, float], spread: float = 0.0
+) -> CorePlace | None:
     """The place of the core whose predictor leaves least of a displacement, in a ring round it; None off the disc.
 
-    The ring lies between 2 and 4 Burgers vectors, or below half of the disc's radius. Fields are compared up to a
-    translation and to Burgers vectors: where a core has glided, the cut is another. With an edge part the core stays on
-    the glide plane where it was put: the field of a core's dilatation falls as r^-1, like that of a climb.
+    The ring lies between 2 and 4 Burgers vectors, farther out where the core is spread, and within half of the disc's
+    radius. Fields are compared up to a translation and to Burgers vectors: where a core has glided, the cut is another.
+    With an edge part the core stays on the glide plane where it was put: the field of a core's dilatation falls as
+    r^-1, like that of a climb.
 
     Parameters
     ----------
@@ -49,11 +53,13 @@ def elastic_centre(disc: Disc, stiffness_vv: RealArray, u_ac: RealArray, near: t
         Displacement, angstrom.
     near : (float, float)
         Start of the search, such as the centre of Nye's density, angstrom.
+    spread : float
+        Of the core, such as the root mean square radius of that density, angstrom.
     """
     solution = stroh(rotated(full_tensor(stiffness_vv), disc.orientation.axes_cc))
     b_c = np.array(disc.core.burgers)
     size = float(np.linalg.norm(b_c))
-    outer = min(_OUTER * size, _LARGEST * disc.radius)
+    outer = min(max(_OUTER * size, _SPREADS * spread), _LARGEST * disc.radius)
     x_ac = disc.supercell.positions_ac
     at = np.array(near if b_c[0] == 0.0 else (near[0], disc.core.position[1]))
     n_free = 2 if b_c[0] == 0.0 else 1

@@ -29,6 +29,8 @@ _HALF: Final = 3.6  # Burgers vectors: half the width of a map, more where the c
 _SPREADS: Final = 2.2
 _SHORTEST: Final = 0.03  # of the longest arrow: shorter ones say nothing
 _LENGTH: Final = 0.8  # of the distance of two columns: the longest arrow of an even step
+_PANEL: Final = 350.0  # width of a panel, points
+_CROWDED: Final = 12.0  # points between columns, below which bonds would hide all else
 _BOND: Final = 1.2  # nearest distances
 
 
@@ -58,8 +60,8 @@ def core_figure(figure: Figure, maps: Sequence[CoreMap]) -> None:
         bar.outline.set_visible(False)  # type: ignore[operator]
     told = list(legend.values())
     figure.legend(handles=told, loc="outside lower center", ncols=len(told), handletextpad=0.3)
-    words = _scale(maps[0], half) if maps[0].is_screw else "relaxed sites seen along the line, near neighbours joined"
-    figure.suptitle(words, fontsize=10, color=_GREY)
+    words = _screw_words(maps[0], half) if maps[0].is_screw else _edge_words(maps[0], half)
+    figure.suptitle((", " if len(laws) > 1 else "\n").join(words), fontsize=10, color=_GREY)
 
 
 def _screw(axes: Axes, one: CoreMap, half: float, strongest: float) -> ScalarMappable:
@@ -103,11 +105,13 @@ def _edge(axes: Axes, one: CoreMap, half: float, strongest: float) -> ScalarMapp
 
     near_n = _within(one, half)
     x_nc = one.relaxed()[near_n]
-    axes.add_collection(LineCollection(list(_bonds(x_nc, one)), colors=_GREY, linewidths=0.8, zorder=1))
+    room = _room(one, half)
+    if room > _CROWDED:
+        axes.add_collection(LineCollection(list(_bonds(x_nc, one)), colors=_GREY, linewidths=0.8, zorder=1))
     order = np.argsort(np.abs(one.nye_n[near_n]), kind="stable")
-    place_nc = x_nc[order]
-    return axes.scatter(place_nc[:, 0], place_nc[:, 1], 46.0, one.nye_n[near_n][order], cmap=_MAP, vmin=-strongest,
-                        vmax=strongest, edgecolors="black", linewidths=0.7, zorder=3)  # fmt: skip
+    place_nc, size = x_nc[order], min(46.0, (0.6 * room) ** 2)
+    return axes.scatter(place_nc[:, 0], place_nc[:, 1], size, one.nye_n[near_n][order], cmap=_MAP, vmin=-strongest,
+                        vmax=strongest, edgecolors="black", linewidths=min(0.7, 0.06 * room), zorder=3)  # fmt: skip
 
 
 def _bonds(x_nc: RealArray, one: CoreMap) -> RealArray:
@@ -153,14 +157,23 @@ def _frame(axes: Axes, one: CoreMap, half: float, *, several: bool) -> None:
     axes.set_title(f"{one.law}{f', core {one.number}' if several else ''}{gone}")
 
 
-def _scale(one: CoreMap, half: float) -> str:
+def _screw_words(one: CoreMap, half: float) -> list[str]:
     near_n = _within(one, half)
     found = differential_displacements(one.x_nc[near_n], one.u_nc[near_n, 2], float(one.burgers_c[2]))
     step = longest_step(found)[1]
-    return (
-        f"arrows: displacement along the line of a column against the next, modulo b ({step}: {_LENGTH:g} of their "
-        "distance); fill of columns: height"
-    )
+    return [
+        "arrows: displacement along the line of a column against the next, modulo b",
+        f"as long as {_LENGTH:g} of their distance for {step}; fill of columns: height",
+    ]
+
+
+def _edge_words(one: CoreMap, half: float) -> list[str]:
+    return ["relaxed sites seen along the line", *(["near neighbours joined"] if _room(one, half) > _CROWDED else [])]
+
+
+def _room(one: CoreMap, half: float) -> float:
+    """Distance of columns in a panel, points."""
+    return _PANEL / (2.0 * half) * _distance(np.unique(np.round(one.x_nc[_within(one, half), :2], 2), axis=0))
 
 
 def _layers(found: DifferentialDisplacements) -> NDArray[np.int64]:

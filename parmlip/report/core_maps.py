@@ -20,6 +20,7 @@ LAWS: Final = ("reference", "surrogate")
 _SCREW: Final = 0.05  # edge part of a Burgers vector, relative to its length, below which it is a screw's
 _WEAK: Final = 0.1  # of the largest density: less is noise
 _ABOVE: Final = (1.0, 4.5)  # Burgers vectors: from and to where sites above a core say what frame it is seen in
+_LEAST: Final = 1.5  # Burgers vectors about a core that a map needs
 _UNTILTED: Final = 1e-6  # angstrom
 
 
@@ -77,7 +78,8 @@ class CoreMap:
 def read_core_maps(path: Path, point: int | None) -> list[CoreMap]:
     """Maps of the first core of each Burgers vector, a law after the other, of one point of a sweep. Local.
 
-    None without straight dislocations, or in tilted cells, where images do not lie along the axes.
+    None without straight dislocations, where cores are next to each other, or in tilted cells, whose images do not lie
+    along the axes.
     """
     file = ResultFile(path)
     build = _stage(file, "build", point, ("core_positions", "core_burgers", "positions", "cell"))
@@ -103,6 +105,8 @@ def read_core_maps(path: Path, point: int | None) -> list[CoreMap]:
             radius = _free_radius(file, point) if alone else 0.5 * _apart(put_nc, number, cell_cc)
             if not alone:
                 off_ac = nearest_images(off_ac, cell_cc[:2, :2])
+            if radius < _LEAST * float(np.linalg.norm(burgers_c)):
+                continue
             near_n = np.flatnonzero(np.linalg.norm(off_ac, axis=1) < radius)
             elastic = found.get("core_elastic_position")
             maps.append(CoreMap(
@@ -143,7 +147,7 @@ def core_lines(path: Path) -> list[str]:
     return [
         "",
         "place of the core from where it was put: centre of Nye's density, which sits on sites, and of the elastic "
-        "field that fits best between 2 and 4 Burgers vectors",
+        "field that fits best round it",
         *aligned([*headings, *rows]),
     ]
 

@@ -81,6 +81,17 @@ def test_an_edge_stays_on_its_glide_plane():
     assert found.position[1] == made.core.position[1]
 
 
+def test_of_a_core_in_two_halves_it_is_their_middle_if_the_ring_is_round_both():
+    made = disc("screw", 60.0)
+    x, y = made.core.position
+    half = tuple(0.5 * b for b in made.core.burgers)
+    u_ac = sum(replace(made, core=Core((x + off, y), half)).predictor(STIFFNESS) for off in (-9.0, 11.0))
+    found = elastic_centre(made, STIFFNESS, u_ac, (x, y), 10.0)
+    assert np.linalg.norm(np.array(found.position) - (x + 1.0, y)) < 0.2
+    between = elastic_centre(made, STIFFNESS, u_ac, (x, y))
+    assert found.misfit < 0.2 * between.misfit
+
+
 def test_a_core_that_has_left_the_disc_has_no_place():
     made = disc("edge")
     at = (made.core.position[0] + 45.0, made.core.position[1])

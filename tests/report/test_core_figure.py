@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import EllipseCollection, LineCollection
+from matplotlib.collections import EllipseCollection, LineCollection, PathCollection
 from matplotlib.figure import Figure
 from matplotlib.quiver import Quiver
 
@@ -139,6 +139,23 @@ def test_edges_are_drawn_as_relaxed_sites_with_their_bonds(tmp_path):
     assert max(lengths) < 1.2 * 1.2 * 3.16
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert words == ["where the core was put", "centre of Nye's density", "centre of the elastic field"]
+
+
+def test_maps_of_spread_cores_are_wider_and_have_smaller_sites_without_bonds(tmp_path):
+    made = build_disc(lattice_named("fcc"), 3.6, ("Cu",), radius=24.0, rim=6.0, line=(1, -1, 2), plane=(-1, 1, 1),
+                      burgers=(0.5, 0.5, 0.0))  # fmt: skip
+    begun(tmp_path / "one.h5", made).write_stage("relax_reference", relaxed(made, moved(made, 0.0)))
+    (one,) = read_core_maps(tmp_path / "one.h5", None)
+    widths, sizes = [], []
+    for spread in (1.0, 9.0):
+        panel = drawn([replace(one, spread=spread)]).axes[0]
+        sites = next(child for child in panel.get_children() if isinstance(child, PathCollection))
+        assert any(isinstance(child, LineCollection) for child in panel.get_children()) == (spread == 1.0)
+        widths.append(np.ptp(panel.get_xlim()))
+        sizes.append(sites.get_sizes()[0])
+    assert widths[1] > 1.5 * widths[0]
+    assert widths[1] <= 2.0 * one.radius
+    assert sizes[1] < sizes[0]
 
 
 def test_quadrupoles_have_a_map_of_a_core_of_each_sign_and_no_row(tmp_path):
