@@ -51,13 +51,15 @@ def read_coupled(path: Path) -> list[Coupled]:
     values, file = scalars(path), ResultFile(path)
     found: dict[tuple[str, str], list[dict[str, Any]]] = {}
     inputs = None
-    for i, point in enumerate(file.points()):
+    points = file.points()
+    told = {"qmmm.radius", "simulation.radius"} if _grows(points) else {"qmmm.radius"}
+    for i, point in enumerate(points):
         name = f"sweep.{i}.qmmm."
         if f"{name}geometry_error" not in values:
             continue
         inputs = tomllib.loads(str(file.meta()["config"])) if inputs is None else inputs
         here = {**_flat(inputs), **point}
-        label = _name(point, here)
+        label = _name(point, here, told)
         row: dict[str, Any] = {q: float(values.get(f"{name}{q}", np.nan)) for q in QUANTITIES}
         row |= {"radius": float(values[f"{name}radius_angstrom"]), "same": bool(values[f"{name}same_basin"])}
         row["rate"] = _rate(here, str(values[f"{name}kind"]))
@@ -117,12 +119,18 @@ def coupled_lines(path: Path) -> list[str]:
     return lines
 
 
-def _name(point: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """What tells a series from the others: the MM law in words where that is swept, then other swept keys."""
-    words, told = [], {"qmmm.radius"}
+def _grows(points: list[dict[str, Any]]) -> bool:
+    """Whether each R_QM of a sweep has an R_MM of its own: one series then, whose domain grows with the QM region."""
+    pairs = {(str(p.get("qmmm.radius")), str(p.get("simulation.radius"))) for p in points}
+    return len(pairs) > 1 and all(len({pair[i] for pair in pairs}) == len(pairs) for i in (0, 1))
+
+
+def _name(point: Mapping[str, Any], here: Mapping[str, Any], told: set[str]) -> str:
+    """What tells a series from the others: the MM law in words where that is swept, then swept keys not `told`."""
+    words = ["R_MM with R_QM"] if "simulation.radius" in told else []
     if {"surrogate.kind", "fit.weights"} & set(point):
-        told |= {"surrogate.kind", "surrogate.states", "surrogate.order", "fit.weights", "surrogate.total_degree",
-                 "surrogate.correlation_order", "surrogate.cutoff"}  # fmt: skip
+        told = told | {"surrogate.kind", "surrogate.states", "surrogate.order", "fit.weights", "surrogate.total_degree",
+                       "surrogate.correlation_order", "surrogate.cutoff"}  # fmt: skip
         if here.get("surrogate.kind") == "taylor":
             words.append(f"expansion, order {here['surrogate.order']}")
         else:

@@ -83,6 +83,23 @@ def test_fits_have_the_rates_of_what_their_weights_match(tmp_path, weights, kind
         assert one.rate == dislocation
 
 
+@pytest.mark.parametrize(("domains", "labels"), [
+    ((40.0, 56.0, 80.0, 112.0), ["R_MM with R_QM"]),
+    ((40.0, 40.0, 80.0, 80.0), ["simulation.radius = 40.0", "simulation.radius = 80.0"]),
+])  # fmt: skip
+def test_radii_with_domains_of_their_own_are_one_series(tmp_path, domains, labels):
+    file = ResultFile(tmp_path / "run.h5")
+    file.create({"config": CONFIG.format(kind="force", domain="disc", defect=""), "input": "", "published": ""})
+    for point, (radius, domain) in enumerate(zip(RADII, domains, strict=True)):
+        fields = {"geometry_error": radius**-2.0, "same_basin": True, "kind": "force",
+                  "radius_angstrom": radius, "radius_lattice": radius / LATTICE_CONSTANT}  # fmt: skip
+        swept = {"simulation.radius": domain, "qmmm.radius": radius}
+        file.write_stage("qmmm", {k: Field(v) for k, v in fields.items()}, point=point, swept=swept)
+    found = read_coupled(tmp_path / "run.h5")
+    assert [one.label for one in found] == labels
+    assert sum(len(one.x) for one in found) == len(RADII)
+
+
 def test_the_report_tells_slope_window_and_the_errors_of_the_fit(tmp_path):
     lines = coupled_lines(written(tmp_path / "run.h5"))
     expected = "over 4 points of 3.1 to 8.8 a, 95 % interval -3.00 to -3.00; theory R_QM^-4 until the errors of the fit"
