@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import ase.io
@@ -16,9 +13,10 @@ from parmlip.config import loads
 from parmlip.crystal.elasticity import full_tensor, rotated, stroh
 from parmlip.errors import ConfigError
 from parmlip.estimate import estimate
+from parmlip.io.hdf5 import scalars
 from parmlip.units import GPA_PER_EV_A3
+from tests.program import alone_and_together, parmlip, results
 
-PARMLIP = (sys.executable, "-m", "parmlip")
 INPUT = """
 [crystal]
 lattice = "bcc"
@@ -53,22 +51,10 @@ EDGE = '{ kind = "single", line = [0, 0, 1], plane = [0, 1, 0], burgers = [1, 0,
 REFERENCE_ALONE = ('run.stages=["build","reference","relax"]', 'relax.laws=["reference"]')
 
 
-def run(directory: Path, *changes: str, mpirun=None, ranks: int = 0, text: str = INPUT) -> None:
-    (directory / "run.toml").write_text(text)
-    arguments = ["run.toml", *(x for c in changes for x in ("--set", c))]
-    if ranks:
-        done = mpirun(ranks, *PARMLIP, *arguments, timeout=300, cwd=directory)
-    else:
-        done = subprocess.run([*PARMLIP, *arguments], cwd=directory, capture_output=True, text=True, timeout=300)
+def run(directory: Path, *changes: str) -> None:
+    (directory / "run.toml").write_text(INPUT)
+    done = parmlip(directory, "run.toml", *(x for c in changes for x in ("--set", c)))
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def scalars(directory: Path) -> dict:
-    done = subprocess.run(
-        [*PARMLIP, "report", "run.h5", "--json"], cwd=directory, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +65,7 @@ def serial(tmp_path_factory):
 
 
 def test_both_laws_relax_the_free_sites_alone_and_are_compared_on_them(serial):
-    found = scalars(serial)
+    found = results(serial / "run.h5")
     assert found["build.domain"] == "disc"
     assert found["build.rim"] == pytest.approx(2.0 * 4.5 + 1.0)  # the longer cutoff is the surrogate's
     assert found["compare.energy_error"] == pytest.approx(
@@ -105,7 +91,7 @@ def test_the_unrelaxed_formation_energy_is_that_of_a_periodic_cell(serial, tmp_p
     """The rim's surface has no part in it; the disc repeats along z with the crystal's period."""
     periodic = ("simulation={cell=[8,8,1],defects=[{kind='vacancy',at=[0,0,0]}]}",)
     run(tmp_path, *periodic, *REFERENCE_ALONE)
-    disc, cell = scalars(serial), scalars(tmp_path)
+    disc, cell = results(serial / "run.h5"), results(tmp_path / "run.h5")
     key = "relax_reference.formation_energy_unrelaxed"
     assert disc[key] == pytest.approx(cell[key], abs=1e-8)
     key = "relax_reference.formation_energy"
@@ -113,10 +99,12 @@ def test_the_unrelaxed_formation_energy_is_that_of_a_periodic_cell(serial, tmp_p
     assert disc[key] != pytest.approx(cell[key], abs=1e-6)  # clamped here, images there
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_results_do_not_depend_on_the_number_of_ranks(serial, tmp_path, mpirun, ranks):
-    run(tmp_path, mpirun=mpirun, ranks=ranks)
-    ours, theirs = scalars(tmp_path), scalars(serial)
+@pytest.mark.mpi(2, 3)
+def test_results_do_not_depend_on_the_number_of_ranks(comm, shared_tmp):
+    if comm.size == 1:
+        pytest.skip("needs several ranks")
+    alone, together = alone_and_together(INPUT, shared_tmp, comm)
+    ours, theirs = scalars(together), scalars(alone)
     assert ours["relax_reference.energy"] == pytest.approx(theirs["relax_reference.energy"], rel=1e-10)
     for key in ("relax_surrogate.energy", "compare.geometry_error", "relax_surrogate.formation_energy"):
         assert ours[key] == pytest.approx(theirs[key], rel=1e-5)
@@ -127,7 +115,7 @@ def test_a_single_edge_dislocation_keeps_its_core_and_the_rim_its_predictor(tmp_
         tmp_path, "simulation.defects=[]", f"simulation.dislocations={EDGE}", "simulation.radius=22",
         'relax.method="lbfgs"', *REFERENCE_ALONE,
     )  # fmt: skip
-    found = scalars(tmp_path)
+    found = results(tmp_path / "run.h5")
     assert found["relax_reference.cores_present"] is True
     assert found["relax_reference.stable"] is True
     assert found["relax_reference.energy_predictor"] > found["relax_reference.energy"] + 1.0 > 1.0

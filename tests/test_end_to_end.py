@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from parmlip.io.hdf5 import scalars
+from parmlip.io.hdf5 import ResultFile, scalars
 from tests.program import alone_and_together, error_lines, parmlip, results
 
 PARMLIP = (sys.executable, "-m", "parmlip")
@@ -105,7 +105,7 @@ def same(together: Path, alone: Path) -> None:
     ours, theirs = scalars(together), scalars(alone)
     assert ours.keys() == theirs.keys()
     assert ours["relax_reference.energy"] == pytest.approx(theirs["relax_reference.energy"], rel=1e-10)
-    for i in range(3):
+    for i in range(len(ResultFile(alone).points())):
         for key in ("train.test_rmse_force", "relax_surrogate.energy", "compare.geometry_error"):
             assert ours[f"sweep.{i}.{key}"] == pytest.approx(theirs[f"sweep.{i}.{key}"], rel=1e-6)
     with h5py.File(together) as a, h5py.File(alone) as b:
@@ -116,16 +116,16 @@ def same(together: Path, alone: Path) -> None:
 
 def test_the_program_under_mpirun_gives_the_results_of_one_rank(serial, tmp_path, mpirun):
     (tmp_path / "run.toml").write_text(INPUT)
-    done = mpirun(3, *PARMLIP, "run.toml", timeout=300, cwd=tmp_path)
+    done = mpirun(2, *PARMLIP, "run.toml", timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     same(tmp_path / "run.h5", serial / "run.h5")
 
 
-@pytest.mark.mpi(2)
+@pytest.mark.mpi(3)
 def test_results_do_not_depend_on_the_number_of_ranks(comm, shared_tmp):
     if comm.size == 1:
         pytest.skip("needs several ranks")
-    alone, together = alone_and_together(INPUT, shared_tmp, comm)
+    alone, together = alone_and_together(INPUT.replace("[5, 7, 9]", "[5, 7]"), shared_tmp, comm)
     same(together, alone)
 
 
@@ -208,7 +208,7 @@ def test_bad_input_ends_with_one_line_and_its_code(comm, shared_tmp, changes, co
         assert fragment in lines[0]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_a_file_from_which_resume_gives_the_same(serial, tmp_path, number):
     (tmp_path / "run.toml").write_text(INPUT)
     process = subprocess.Popen(

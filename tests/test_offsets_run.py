@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import h5py
 import numpy as np
 import pytest
@@ -12,6 +9,7 @@ import pytest
 from parmlip.config import loads
 from parmlip.errors import ConfigError
 from parmlip.stages_offsets import Scanned, chosen
+from tests.program import parmlip
 
 LINES = "line = [1, -1, 0], plane = [0, 0, 1], burgers = [0.5, 0.5, 0.0]"
 INPUT = f"""
@@ -65,9 +63,7 @@ def test_of_equal_states_the_first_is_taken_whatever_their_rounding():
 def done(tmp_path_factory):
     directory = tmp_path_factory.mktemp("offsets")
     (directory / "run.toml").write_text(INPUT)
-    ended = subprocess.run(
-        [sys.executable, "-m", "parmlip", "run.toml"], cwd=directory, capture_output=True, text=True, timeout=300
-    )
+    ended = parmlip(directory, "run.toml")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return directory, ended.stdout
 

@@ -38,11 +38,11 @@ taper = [3.8, 5.0]
 
 [simulation]
 domain = "disc"
-radius = 33.0
+radius = 27.0
 dislocations = { kind = "single", line = [0, 0, 1], plane = [0, 1, 0], burgers = [1, 0, 0] }
 
 [qmmm]
-radius = 16.0
+radius = 12.0
 """
 )
 BALL = (
@@ -103,6 +103,7 @@ radius = 12.0
 patch_test = true
 """
 )
+QMMM = ("geometry_error", "energy_excess", "same_basin")
 
 
 def done(directory, text, *settings):
@@ -113,6 +114,16 @@ def done(directory, text, *settings):
     return results(directory / "run.h5")
 
 
+@pytest.fixture(scope="module")
+def edge(tmp_path_factory):
+    """Results about the edge by the kind of mixing and the order of the MM law, on one truth."""
+    swept = ('sweep."qmmm.kind"=["energy","force"]', 'sweep."surrogate.order"=[2,3]')
+    found = done(tmp_path_factory.mktemp("edge"), EDGE, *swept)
+    points = range(4)
+    of = {i: (found[f"sweep.{i}.values.qmmm.kind"], found[f"sweep.{i}.values.surrogate.order"]) for i in points}
+    return {of[i]: {key: found[f"sweep.{i}.qmmm.{key}"] for key in QMMM} for i in points}
+
+
 def test_about_an_edge_the_same_law_in_both_regions_is_that_law(tmp_path):
     same = done(tmp_path, EDGE, "qmmm.mm=reference")
     assert same["qmmm.geometry_error"] < 1e-6  # both end where forces are 1e-9 eV/A
@@ -120,24 +131,24 @@ def test_about_an_edge_the_same_law_in_both_regions_is_that_law(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["energy", "force"])
-def test_about_an_edge_an_mm_law_of_higher_order_errs_less(kind, tmp_path):
-    second, third = (done(tmp_path, EDGE, f"qmmm.kind={kind}", f"surrogate.order={order}") for order in (2, 3))
-    assert second["qmmm.same_basin"] is True
-    assert 0.0 < third["qmmm.geometry_error"] < second["qmmm.geometry_error"]
-    assert 0.0 < third["qmmm.energy_excess"] < second["qmmm.energy_excess"]
+def test_about_an_edge_an_mm_law_of_higher_order_errs_less(kind, edge):
+    second, third = edge[kind, 2], edge[kind, 3]
+    assert second["same_basin"] is True
+    assert 0.0 < third["geometry_error"] < second["geometry_error"]
+    assert 0.0 < third["energy_excess"] < second["energy_excess"]
 
 
 def test_in_a_ball_the_regions_are_balls_and_a_larger_one_errs_less(tmp_path):
-    small = done(tmp_path, BALL)
+    found = done(tmp_path, BALL, "sweep.qmmm.radius=[5.0,7.5]")
     with h5py.File(tmp_path / "run.h5") as file:
         distance_a = np.linalg.norm(file["build/positions"][()] - file["build/centre"][()], axis=1)
-        region_a = file["qmmm/region"][()]
+        region_a = file["sweep/0/qmmm/region"][()]
     np.testing.assert_array_equal(region_a == 0, distance_a <= 5.0)
     np.testing.assert_array_equal(region_a == 3, distance_a >= 12.5)
-    assert small["qmmm.n_qm"] == 26  # shells of 8, 6, 12
-    large = done(tmp_path, BALL, "qmmm.radius=7.5")
-    assert large["qmmm.residual_force"] <= 1e-9
-    assert large["qmmm.geometry_error"] < (5.0 / 7.5) ** 3 * small["qmmm.geometry_error"]  # theory: R^-4.5
+    assert found["sweep.0.qmmm.n_qm"] == 26  # shells of 8, 6, 12
+    assert found["sweep.1.qmmm.residual_force"] <= 1e-9
+    small, large = (found[f"sweep.{i}.qmmm.geometry_error"] for i in (0, 1))
+    assert large < (5.0 / 7.5) ** 3 * small  # theory: R^-4.5
 
 
 def test_a_load_that_begins_too_far_out_leaves_ghost_forces_and_is_told(tmp_path):

@@ -29,7 +29,7 @@ FloatArray = NDArray[np.float64]
 TIE: Final = 1e-6  # relative to a sphere's radius: sites within it are on the sphere
 _FLAT: Final = 1e-9  # simplices of less volume (relative to edge^d) have no reliable circumcentre; a full one shares it
 _BATCH: Final = 4096  # sites that are triangulated together
-_KEPT_PAIRS: Final = 1_000_000  # 40 MB; larger results are not kept
+_KEPT_PAIRS: Final = range(500, 1_000_000)  # results that are kept: up to 40 MB, and not those of a unit cell
 _LARGEST_VOID: Final = 3.0  # in nearest-neighbour distances, where the crystal has surfaces
 
 
@@ -121,7 +121,7 @@ def voronoi_neighbours(supercell: Supercell, centre_n: IntArray) -> tuple[IntArr
         parts.append((site_k[first_p], site_k[second_p], shift_kc[second_p]))
         largest = max(largest, radius)
     centre_p, site_p, shift_pc = (np.concatenate(arrays) for arrays in zip(*parts))
-    if len(centre_p) <= _KEPT_PAIRS:
+    if len(centre_p) in _KEPT_PAIRS:
         while len(_kept) >= 2:
             del _kept[next(iter(_kept))]
         _kept[digest.digest()] = centre_p, site_p, shift_pc, largest

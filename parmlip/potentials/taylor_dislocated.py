@@ -117,7 +117,7 @@ class DislocatedState:
         found_pc = np.empty_like(bond_pc)
         far = ~near_p
         at_pc = self._at_ac[centre_p]
-        predicted_pc = bond_pc[far] + self._large(at_pc[far] + lattice_pc[far]) - self._large(at_pc[far])
+        predicted_pc = bond_pc[far] + self._large(at_pc[far] + lattice_pc[far]) - self._large.u_ac[centre_p[far]]
         found_pc[far] = self.lattice.nearest(predicted_pc)
         if near_p.any():
             assert self._small is not None
@@ -138,7 +138,7 @@ class _Sites:
         grid = cell.supercell.grid
         assert grid is not None
         self._inverse_cc = np.linalg.inv(grid.lattice.cell(grid.lattice_constant) * np.array(grid.repeats)[:, None])
-        self._u_ac = np.asarray(u_ac)
+        self.u_ac = np.asarray(u_ac)
         self._tree = cKDTree(self._fractions(cell.lattice_positions_ac), boxsize=np.ones(3))
 
     def __call__(self, at_pc: RealArray) -> RealArray:
@@ -147,7 +147,7 @@ class _Sites:
         distance_p, a_p = self._tree.query(self._fractions(at_pc))
         if distance_p.max() > _SAME:
             raise GeometryError("Taylor law: the cores of the training cell do not lie in the crystal as these do")
-        return np.asarray(self._u_ac[a_p])
+        return np.asarray(self.u_ac[a_p])
 
     def _fractions(self, at_pc: RealArray) -> RealArray:
         fraction_pc = at_pc @ self._inverse_cc
