@@ -222,6 +222,31 @@ def cluster_warnings(study: Study) -> list[str]:
     return list(dict.fromkeys(lines))
 
 
+def radius_warnings(study: Study) -> list[str]:
+    """Lines on QM regions that are smaller than the MM law's reach, at any point of the sweep. Local."""
+    lines = []
+    for one in [point.study for point in study.points()] or [study]:
+        cutoff, radius = _mm_cutoff(one), one.qmmm.radius
+        if cutoff is None or radius is None:
+            continue
+        least = min(radius) if isinstance(radius, tuple) else radius
+        if least < cutoff:
+            lines.append(
+                f"[qmmm] radius = {least:g}: is less than the MM law's cutoff {cutoff:g} A, so that MM sites see the "
+                "core, which the MM law is not made for: energies and forces may be far off, or jump"
+            )
+    return list(dict.fromkeys(lines))
+
+
+def _mm_cutoff(study: Study) -> float | None:
+    """Of the MM law, angstrom; None for the reference itself, which is made for cores."""
+    if study.qmmm.mm == "law":
+        return given_law(study).cutoff
+    if study.qmmm.mm == "reference":
+        return None
+    return study.surrogate.reach if study.surrogate.kind == "ace" else construct.reference_law(study).cutoff
+
+
 def _exact(study: Study) -> float:
     """Width of the buffer beyond which QM forces do not change, angstrom; 0 if there is none, or `_needed` says it.
 

@@ -12,7 +12,7 @@ from parmlip import construct
 from parmlip.config import Study, Surrogate, Training
 from parmlip.config_fit_tables import LATTICE_NAMES
 from parmlip.construct_loops import is_loop
-from parmlip.construct_qmmm import cluster_warnings, coupling
+from parmlip.construct_qmmm import cluster_warnings, coupling, radius_warnings
 from parmlip.crystal.lattices import Lattice
 from parmlip.estimate_loops import loop_lines
 from parmlip.fit.dataset_files import counts_by_type, counts_table, nearest_distance, species_of
@@ -116,7 +116,7 @@ def _regions(study: Study, of: Crystal) -> list[str]:
         regions = coupling(one, of).regions
         counts = ", ".join(f"{n} {name}" for name, n in regions.counts().items())
         lines.append(f"{one.qmmm.kind} mixing, R_QM {regions.radius_a.max():g} A: {counts}")
-    return [*dict.fromkeys(lines), *(f"WARNING: {line}" for line in cluster_warnings(study))]
+    return [*dict.fromkeys(lines), *(f"WARNING: {line}" for line in cluster_warnings(study) + radius_warnings(study))]
 
 
 def _rows_of_cells(study: Study, of: Crystal | None) -> int:

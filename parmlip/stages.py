@@ -22,7 +22,7 @@ from parmlip import construct
 from parmlip.analysis.errors import compare_geometry
 from parmlip.config import Study
 from parmlip.construct_controlled import defect_distance, domain_size
-from parmlip.construct_qmmm import check_everywhere, cluster_warnings
+from parmlip.construct_qmmm import check_everywhere, cluster_warnings, radius_warnings
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.errors import ConfigError
@@ -86,7 +86,7 @@ def build(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         moves(study, cell, of)  # jumps that cannot be are told before any work
     if "qmmm" in study.run.stages and of is not None:
         check_everywhere(study, of)
-        for line in cluster_warnings(study):
+        for line in cluster_warnings(study) + radius_warnings(study):
             logger.warning("%s", line)
     fields = {
         "n_sites": Field(cell.n_sites, about="sites of the simulation cell"),

@@ -9,7 +9,7 @@ import pytest
 
 from parmlip.config import loads
 from parmlip.construct import lattice, reference_law
-from parmlip.construct_qmmm import check_everywhere, coupling
+from parmlip.construct_qmmm import check_everywhere, coupling, radius_warnings
 from parmlip.crystal.lattices import lattice_named
 from parmlip.crystal.regions import NAMES
 from parmlip.errors import ConfigError
@@ -280,3 +280,11 @@ def test_an_mm_law_without_a_species_of_the_crystal_is_refused_before_any_work()
     one = study("qmmm.mm=law", 'qmmm.mm_law={ parameters = "Cu-Mishin2001" }', "simulation.rim=16.0")
     with pytest.raises(ConfigError, match=r"\[qmmm\] mm_law: has no parameters for W, only for Cu"):
         check_everywhere(one, lattice(one, reference_law(one)))
+
+
+def test_a_qm_region_within_the_reach_of_the_mm_law_is_told():
+    (line,) = radius_warnings(study("qmmm.radius=3.0"))
+    assert line.startswith("[qmmm] radius = 3: is less than the MM law's cutoff 5 A, so that MM sites see the core")
+    assert radius_warnings(study("qmmm.radius=5.0")) == []
+    assert len(radius_warnings(study("sweep.qmmm.radius=[12.0, 4.0, 3.0]"))) == 2
+    assert radius_warnings(study("qmmm.radius=3.0", "qmmm.mm=reference")) == []

@@ -130,31 +130,36 @@ def about_an_edge_in_silicon(without, *settings):
     """The study of an input, without some keys."""
     path = INPUTS / "figure_4_5_edge.toml"
     lines = [line for line in path.read_text().splitlines() if line.partition(" ")[0] not in without]
-    return loads("\n".join(lines), ["sweep={}", "qmmm.radius=5.0", *settings], path)
+    return loads("\n".join(lines), ["sweep={}", "qmmm.radius=7.0", *settings], path)
 
 
-DENSE = ("evaluator", "cluster_radius")
+CLUSTERS = ("reference.evaluator=contour", "reference.cluster_radius=7.36", "reference.k_points=[1, 1, 1]")
 
 
 @pytest.mark.parametrize(
-    ("without", "setting", "message"),
+    ("law", "setting", "message"),
     [
-        ((), "qmmm.buffer=9.0", "buffer = 9: is less than 20.59 A, cluster_radius and twice the range 6.615 A of the"),
-        (DENSE, "qmmm.buffer=9.0", "buffer = 9: is less than 13.23 A, twice the range 6.615 A of the law, so that QM"),
-        ((), "sweep.qmmm.buffer=[20.6, 12.0]", "buffer = 12: is less than 20.59 A"),
-        ((), "qmmm.buffer=20.6", None),
-        ((), "qmmm.buffer=auto", None),
-        (DENSE, "qmmm.buffer=13.3", None),
+        (
+            CLUSTERS,
+            "qmmm.buffer=9.0",
+            "buffer = 9: is less than 20.59 A, cluster_radius and twice the range 6.615 A of",
+        ),
+        ((), "qmmm.buffer=9.0", "buffer = 9: is less than 13.23 A, twice the range 6.615 A of the law, so that QM"),
+        (CLUSTERS, "sweep.qmmm.buffer=[20.6, 12.0]", "buffer = 12: is less than 20.59 A"),
+        (CLUSTERS, "qmmm.buffer=20.6", None),
+        (CLUSTERS, "qmmm.buffer=auto", None),
+        ((), "qmmm.buffer=13.3", None),
     ],
 )
-def test_clusters_whose_surface_qm_forces_see_are_told(without, setting, message):
-    lines = cluster_warnings(about_an_edge_in_silicon(without, setting))
+def test_clusters_whose_surface_qm_forces_see_are_told(law, setting, message):
+    lines = cluster_warnings(about_an_edge_in_silicon((), setting, *law))
     assert len(lines) == (message is not None)
     assert message is None or lines[0].startswith(f"[qmmm] {message}")
 
 
-def test_a_fermi_level_that_surfaces_of_clusters_move_is_told_by_the_run_and_before(caplog):
-    study = about_an_edge_in_silicon((*DENSE, "fermi_level"), "qmmm.buffer=13.3")
+@pytest.mark.parametrize("law", [(), CLUSTERS], ids=["dense", "clusters"])
+def test_a_fermi_level_that_surfaces_of_clusters_move_is_told_by_the_run_and_before(law, caplog):
+    study = about_an_edge_in_silicon(("fermi_level",), "qmmm.buffer=20.6", *law)
     build(study, None, MPI.COMM_SELF)
     (told,) = (record.getMessage() for record in caplog.records if record.levelname == "WARNING")
     assert told.startswith("[reference] fermi_level: is not given; surfaces of QM clusters have levels in the gap")

@@ -19,8 +19,8 @@ from parmlip.errors import ConvergenceError, GeometryError
 from parmlip.mechanics.force_mixing import HybridForces
 from parmlip.mechanics.garbage import collect_garbage
 from parmlip.mechanics.green import BulkGreen, GreenPreconditioner
-from parmlip.mechanics.line_search import dot, largest
-from parmlip.mechanics.relax import bulk_green
+from parmlip.mechanics.line_search import TWITCH, dot, largest
+from parmlip.mechanics.relax import bulk_green, forces_jump
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _REVERSED: Final = 0.9  # of the force along a step: as much of it against the s
 _SHORTEST: Final = 0.1  # of a step that was too long
 _PATIENCE: Final = 20  # steps of the quasi-Newton method without a smaller residual, after which it has come to its end
 _FLOOR: Final = 10.0  # forces at rest are within this factor of their measured rounding
-_TWITCH: Final = 1e-13  # angstrom
+_LARGEST: Final = 1e-4  # eV / angstrom: more is no rounding, but forces that jump
 _INNER: Final = 300  # iterations of GMRES at most
 _LOOSEST, _TIGHTEST = 0.05, 1e-4  # relative residuals of the inner solves
 # Of the quasi-Newton method, whose QM forces cost more than any inner solve: states stay as symmetric as they were, of
@@ -154,8 +154,16 @@ def _balanced(
         spent = solver.patience is not None and _stalled([line.residual for line in history], solver.patience)
         trial = None if spent else _search(hybrid, state, s_nd, settings.step_cap, solver.shortened)
         if trial is None:
-            if _at_rest(hybrid, state, settings, what):
+            rounding = _rounding(hybrid, state)
+            if state.max_force <= min(_FLOOR * rounding, _LARGEST):
+                logger.warning(
+                    "%s: ends at %.1e eV/A, where forces are rounding (%.1e); [relax] force_tolerance = %g is out of "
+                    "reach",
+                    what, state.max_force, rounding, settings.force_tolerance,
+                )  # fmt: skip
                 return ended(True)
+            if state.max_force <= _FLOOR * rounding:
+                raise failed(forces_jump(rounding))
             raise failed(f"after {len(history) - 1} iterations no step lowers the residual force")
         step = largest(trial.u_nd - state.u_nd, hybrid.comm)
         state = trial
@@ -194,18 +202,11 @@ def _search(
     return None
 
 
-def _at_rest(hybrid: HybridForces, state: _State, settings: Relax, what: str) -> bool:
-    """Whether the forces are rounding; said if so."""
+def _rounding(hybrid: HybridForces, state: _State) -> float:
+    """Largest change of a force component where nothing but the rounding does, eV / angstrom."""
     rng = np.random.default_rng((hybrid.comm.rank, 1))
-    moved_nd = state.u_nd + rng.uniform(-_TWITCH, _TWITCH, state.u_nd.shape)
-    rounding = largest(hybrid.forces(moved_nd) - state.f_nd, hybrid.comm)
-    if state.max_force > _FLOOR * rounding:
-        return False
-    logger.warning(
-        "%s: ends at %.1e eV/A, where forces are rounding (%.1e); [relax] force_tolerance = %g is out of reach",
-        what, state.max_force, rounding, settings.force_tolerance,
-    )  # fmt: skip
-    return True
+    moved_nd = state.u_nd + rng.uniform(-TWITCH, TWITCH, state.u_nd.shape)
+    return largest(hybrid.forces(moved_nd) - state.f_nd, hybrid.comm)
 
 
 class _Newton:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from mpi4py import MPI
@@ -16,7 +17,7 @@ FloatArray = NDArray[np.float64]
 
 _SUFFICIENT = 1e-4  # Armijo's constant; also delta of Hager and Zhang
 _TRIALS = 25
-_TWITCH = 1e-13  # angstrom: moves too small to change anything but the rounding
+TWITCH: Final = 1e-13  # angstrom: moves too small to change anything but the rounding
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def measured_rounding(energy: Energy, state: State, n: int = 2) -> Rounding:
     energies, forces = [0.0], [0.0]
     rng = np.random.default_rng((energy.comm.rank, 1))
     for _ in range(n):
-        value, f_nd = energy.difference_and_forces(state.u_nd + rng.uniform(-_TWITCH, _TWITCH, state.u_nd.shape))
+        value, f_nd = energy.difference_and_forces(state.u_nd + rng.uniform(-TWITCH, TWITCH, state.u_nd.shape))
         energies.append(abs(value - state.energy))
         forces.append(largest(f_nd - state.f_nd, energy.comm))
     return Rounding(max(energies), max(forces))

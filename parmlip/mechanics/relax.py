@@ -16,7 +16,7 @@ from parmlip.errors import ConvergenceError, GeometryError
 from parmlip.mechanics.energy import Energy
 from parmlip.mechanics.green import BulkGreen, without_translation
 from parmlip.mechanics.lbfgs import LbfgsDirection
-from parmlip.mechanics.line_search import Rounding, State, evaluate, largest, measured_rounding, search
+from parmlip.mechanics.line_search import TWITCH, Rounding, State, evaluate, largest, measured_rounding, search
 from parmlip.mechanics.newton import NewtonDirection
 from parmlip.mechanics.total_energy import TotalEnergy
 from parmlip.numerics.lattice_fourier import UnstableLattice
@@ -27,6 +27,7 @@ FloatArray = NDArray[np.float64]
 
 # Forces at rest, and energies that steps compare, are within this factor of their measured rounding.
 _FLOOR: Final = 10.0
+_LARGEST: Final = 1e-4  # eV / angstrom: more is no rounding, but forces that jump
 _STALLED: Final = 10  # steps after which it is asked whether the forces are rounding
 _USUAL: Final = 1e-10  # eV, rounding of energies that `search` always grants
 _HEADER: Final = "iteration          energy (eV)  max force (eV/A)   step (A)  inner  seconds"
@@ -99,7 +100,8 @@ def relax(
         stay where it has them.
     settings : Relax
         `method` newton or lbfgs; stops when the largest force component is at most `force_tolerance`, or, with a
-        warning, where no step lowers it further and it is rounding: large coefficients that cancel have that.
+        warning, where no step lowers it further and it is rounding, at most 1e-4: large coefficients that cancel have
+        that.
         `hessian` "auto" is matrix-free with a Green's function, assembled (for algebraic multigrid) without.
     green : BulkGreen, optional
         Preconditioner, made by `bulk_green` if left out. It need not be that of the same law.
@@ -111,7 +113,7 @@ def relax(
     Raises
     ------
     ConvergenceError
-        `result` is the Equilibrium that was reached.
+        `result` is the Equilibrium that was reached; also where forces jump.
     GeometryError
         The start is not finite or outside the law's range.
     """
@@ -163,6 +165,8 @@ def relax(
             rounding = measured_rounding(energy, state)
             if _at_rest(rounding, state, settings, what):
                 return ended(True)
+            if state.max_force <= _FLOOR * rounding.force:
+                raise _failed(what, forces_jump(rounding.force), ended(False), settings.force_tolerance)
             if _FLOOR * rounding.energy > 2.0 * noise and _FLOOR * rounding.energy > _USUAL:
                 noise = _FLOOR * rounding.energy
                 logger.info("energies are known to %.1e eV: the search goes by the forces", rounding.energy)
@@ -181,7 +185,7 @@ def relax(
 
 def _at_rest(rounding: Rounding, state: State, settings: Relax, what: str) -> bool:
     """Whether the forces are rounding; said if so."""
-    if state.max_force > _FLOOR * rounding.force:
+    if state.max_force > min(_FLOOR * rounding.force, _LARGEST):
         return False
     logger.warning(
         "%s: ends at %.1e eV/A, where forces are rounding (%.1e); [relax] force_tolerance = %g is out of this law's "
@@ -189,6 +193,14 @@ def _at_rest(rounding: Rounding, state: State, settings: Relax, what: str) -> bo
         what, state.max_force, rounding.force, settings.force_tolerance,
     )  # fmt: skip
     return True
+
+
+def forces_jump(change: float) -> str:
+    """What is wrong where forces change by `change`, eV / angstrom, by moves that are nothing; for messages."""
+    return (
+        f"forces jump here, by {change:.1e} eV/A where sites move by {TWITCH:.0e} A: the law is not smooth about this "
+        "state (pairs cross the end of its list, sites the places it was expanded about)"
+    )
 
 
 def bulk_green(energy: Energy) -> BulkGreen | None:

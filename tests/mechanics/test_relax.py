@@ -245,3 +245,20 @@ def test_the_caller_hears_of_every_iteration_and_may_stop():
     with pytest.raises(KeyboardInterrupt):
         relax(energy, start(energy), METHODS[0], each_iteration=stop_after_two)
     assert seen[0].max_force > seen[1].max_force > seen[2].max_force
+
+
+def test_a_state_at_which_forces_jump_is_no_equilibrium():
+    """Forces of 1 eV/A that change by as much where sites move by 1e-13 A are not taken for rounding."""
+    law, supercell, _ = with_defects("W-Zhou", "triangular", (8, 8, 1), [Vacancy(at=(4, 4, 0))], ZHOU_2D)
+    energy = Energy(law, supercell, comm=MPI.COMM_SELF)
+    rng, true = np.random.default_rng(1), energy.difference_and_forces
+
+    def jumping(u_nd):
+        value, f_nd = true(u_nd)
+        return value + rng.uniform(-1, 1), f_nd + rng.uniform(-1, 1, f_nd.shape)
+
+    energy.difference_and_forces = jumping  # type: ignore[method-assign]
+    with pytest.raises(
+        ConvergenceError, match=r"forces jump here, by \d\.\de[+-]\d\d eV/A where sites move by 1e-13 A"
+    ):
+        relax(energy, start(energy), METHODS[0])
