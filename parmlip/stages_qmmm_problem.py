@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,11 @@ class Problem:
         """Of [simulation]."""
         return self.found.domain
 
+    @cached_property
+    def linear(self) -> ClampedEnergy:
+        """As of `linear`. Collective on ``comm``."""
+        return _linear(self)
+
     @property
     def regions(self) -> Regions:
         """In it."""
@@ -83,7 +89,11 @@ def mixed(
 
 
 def linear(problem: Problem) -> ClampedEnergy:
-    """The energy whose Hessian is the coupling's, or near it."""
+    """The energy whose Hessian is the coupling's, or near it: one for all, whose pair lists are then made once."""
+    return problem.linear
+
+
+def _linear(problem: Problem) -> ClampedEnergy:
     domain, u0_ad = problem.domain, problem.predictor_ad
     if problem.reference is None:
         return ClampedEnergy(problem.mm, domain.supercell, domain.free_a, u0_ad, comm=problem.comm)

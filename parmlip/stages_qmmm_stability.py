@@ -14,7 +14,7 @@ from parmlip.mechanics.relax import bulk_green
 from parmlip.mechanics.stability import stability
 from parmlip.parallel.logs import timed
 from parmlip.stages_equilibrium import not_a_minimum
-from parmlip.stages_qmmm_problem import Problem, hybrid_forces, mixed
+from parmlip.stages_qmmm_problem import Problem, hybrid_forces, linear
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,9 @@ def stability_fields(problem: Problem, u_ad: NDArray[np.float64]) -> Fields:
         return {"stability": Field("not known: the QM forces have no derivatives")}
     with timed("coupled stability"):
         if study.qmmm.kind == "energy":
-            energy = mixed(problem, problem.domain, problem.regions.qm_a, problem.zero_ad)
-            modes = stability(energy, energy.sites.restrict(u_ad), bulk_green(energy), tolerance=_RESIDUAL)
+            energy = linear(problem)
+            u_nd = energy.sites.restrict(u_ad)
+            modes = stability(energy, u_nd, bulk_green(energy), tolerance=_RESIDUAL, assembled=True)
             how, lowest, imaginary = "Lanczos, Hessian", modes.lowest[0], 0.0
             stable, residual, steps, relative = modes.stable, modes.residual, modes.steps, modes.relative
         else:

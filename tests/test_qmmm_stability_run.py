@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 from mpi4py import MPI
 
 from parmlip.config import loads
-from parmlip.io.hdf5 import scalars
+from parmlip.construct import reference_law
+from parmlip.construct_qmmm import coupling, mm_law
+from parmlip.crystal.cores import nearest_columns
+from parmlip.io.hdf5 import Field, ResultFile, scalars
+from parmlip.io.results import Results
+from parmlip.mechanics.relax import relax
+from parmlip.parallel import logs
 from parmlip.pipeline import run
 from parmlip.report.tables import table
+from parmlip.stages_domain import predictor
+from parmlip.stages_equilibrium import crystal_of
+from parmlip.stages_qmmm_problem import Problem, mixed
+from parmlip.stages_qmmm_stability import stability_fields
 from tests.program import alone_and_together, parmlip
 from tests.test_qmmm_run import INPUT as VACANCY
 from tests.test_qmmm_total_run import COPPER
 
-# The easy core of this law is polarised to one of two sides. The search for balance starts from an MM law's core, which
-# is in the middle; a larger QM region has the law in the core there too.
+# The easy core of this law is polarised to one of two sides; its predictor is on the saddle between them.
+STAGES = '["build", "reference", "train"]'
 SCREW = """
 [run]
 stages = ["build", "reference", "train", "qmmm", "report"]
@@ -50,33 +62,56 @@ figure = false
 """
 
 
-@pytest.fixture(scope="module")
-def screw(tmp_path_factory):
-    """A balance on the saddle between two polarities, and one on either side."""
-    directory = tmp_path_factory.mktemp("saddle")
-    sweep = '[sweep]\n"qmmm.radius, simulation.dislocations.polarity" = [[7.0, 0.0], [11.0, 0.1]]\n'
-    (directory / "run.toml").write_text(SCREW + sweep)
-    done = parmlip(directory, "run.toml")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return directory / "run.h5", done.stdout
+def problem(directory, kind):
+    """What the stage works on, about a screw, and the predictor, which is near a saddle, (n_sites, 3)."""
+    study = loads(SCREW, [f"run.output='{directory}/run.h5'", f"qmmm.kind='{kind}'", f"run.stages={STAGES}"])
+    run(study, MPI.COMM_SELF)
+    logs.stop()
+    results = Results(study.output, comm=MPI.COMM_SELF)
+    of = crystal_of(study, results)
+    found = coupling(study, of)
+    u0_ad = predictor(study, results, of)
+    mm = mm_law(study, results, of, found.domain, u0_ad)
+    law = reference_law(study)
+    return Problem(study, results, MPI.COMM_SELF, of, found, u0_ad, u0_ad, u0_ad, law, mm, None), u0_ad
 
 
-def test_a_balance_on_a_saddle_is_told_in_log_and_table_and_one_beside_it_is_not(screw):
-    path, log = screw
-    values = scalars(path)
-    assert not values["sweep.0.qmmm.stable"]
-    assert values["sweep.0.qmmm.lowest_eigenvalue"] < -0.1
-    assert values["sweep.0.qmmm.residual_force"] < 1e-8  # it is a balance
-    assert values["sweep.1.qmmm.stable"]
-    assert values["sweep.1.qmmm.lowest_eigenvalue"] > 0.1
-    warnings = [line for line in log.splitlines() if "saddle: the coupled equilibrium is not a minimum" in line]
-    assert len(warnings) == 1
-    assert "; or take a larger [qmmm] radius, whose start has the QM law in the core" in warnings[0]
-    lines = table(path)
-    assert any("lowest mode" in line for line in lines)
-    told = [line for line in lines if line.startswith("coupled equilibria that are saddles, by point, ")]
-    assert len(told) == 1
-    assert told[0].endswith(f"0 ({values['sweep.0.qmmm.lowest_eigenvalue']:.3g})")
+@pytest.mark.parametrize("kind", ["energy", "force"])
+def test_a_state_on_a_saddle_is_told_and_one_beside_it_is_not(kind, tmp_path, caplog, monkeypatch):
+    one, saddle_ad = problem(tmp_path, kind)
+    monkeypatch.setattr(logs.LOGGER, "propagate", True)
+    with caplog.at_level(logging.INFO):
+        on = stability_fields(one, saddle_ad)
+    assert not on["stable"].value
+    assert on["lowest_eigenvalue"].value < -0.1
+    (warning,) = (r.getMessage() for r in caplog.records if r.levelno == logging.WARNING)
+    assert warning.startswith("saddle: the coupled equilibrium is not a minimum: lowest eigenvalue -")
+    assert "start elsewhere: [simulation] dislocations with noise = 0.02, or another `polarity`" in warning
+    caplog.clear()
+    core, x_ac = one.domain.core, one.domain.supercell.positions_ac
+    trio = nearest_columns(x_ac, core.position, one.domain.vectors_kc, 3)
+    polar_ad = saddle_ad.copy()
+    polar_ad[trio] += 0.107 * np.array(core.burgers)
+    energy = mixed(one, one.domain, one.regions.qm_a, one.zero_ad)
+    beside_ad = energy.sites.gather_to_all(relax(energy, energy.sites.restrict(polar_ad), one.study.relax).u_nd)
+    with caplog.at_level(logging.INFO):
+        beside = stability_fields(one, beside_ad)
+    assert beside["stable"].value
+    assert beside["lowest_eigenvalue"].value > 0.1
+    assert not [r for r in caplog.records if r.levelno == logging.WARNING]
+
+
+def test_the_table_of_a_sweep_tells_saddles(tmp_path):
+    file = ResultFile(tmp_path / "run.h5")
+    file.create({"version": "0", "config": ""})
+    file.write_stage("build", {"n_sites": Field(10)})
+    for i, lowest in enumerate([0.3, -0.41, 0.2, -0.05]):
+        fields = {"stable": Field(lowest > 0.0), "lowest_eigenvalue": Field(lowest), "stability": Field("Lanczos")}
+        file.write_stage("qmmm", fields, point=i, swept={"qmmm.radius": 7.0 + i})
+    lines = table(tmp_path / "run.h5")
+    assert "lowest mode" in lines[0]
+    told = "coupled equilibria that are saddles, by point, with the lowest eigenvalue: 1 (-0.41), 3 (-0.05)"
+    assert told in lines
 
 
 @pytest.mark.parametrize("kind", ["energy", "force"])
@@ -90,16 +125,6 @@ def test_of_a_law_that_hardly_differs_the_coupled_eigenvalue_is_the_references(k
     assert values["qmmm.lowest_eigenvalue_residual"] < 1e-3
     assert values["qmmm.stability_steps"] < 60
     assert ("qmmm.lowest_eigenvalue_imaginary" in values) == (kind == "force")
-
-
-def test_states_of_energy_mixing_that_are_no_minimum_are_told(tmp_path):
-    """Far from converged, where the core has not yet left the saddle."""
-    keys = ("qmmm.kind='energy'", "relax.force_tolerance=0.3")
-    (tmp_path / "run.toml").write_text(SCREW)
-    done = parmlip(tmp_path, "run.toml", *(part for key in keys for part in ("--set", key)))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "saddle: the coupled equilibrium is not a minimum: lowest eigenvalue -" in done.stdout
-    assert not scalars(tmp_path / "run.h5")["qmmm.stable"]
 
 
 def test_it_is_not_looked_for_where_the_input_says_so(tmp_path):

@@ -39,6 +39,7 @@ def stability(
     tolerance: float = 1e-3,
     max_steps: int = 120,
     seed: int = 1,
+    assembled: bool = False,
 ) -> Stability:
     """Lanczos for G H in the inner product of G^-1, with full reorthogonalisation, from a random start.
 
@@ -55,13 +56,15 @@ def stability(
         Wanted residual of the lowest Ritz value, relative to the largest.
     seed : int
         Of the start vector, which depends on global site numbers only.
+    assembled : bool
+        Whether the Hessian is a matrix: more memory, and half of the time where products cost the law much.
     """
     sites, d = energy.sites, energy.dimension
 
     def done(found: RitzValues) -> bool:
         return found.residual_lowest <= tolerance * found.scale
 
-    with Product(energy, u_nd) as product:
+    with Product(energy, u_nd, assembled=assembled) as product:
         found = ritz_values(product, green, done, sites, d, max_steps=max_steps, seed=seed, clamped_n=energy.clamped_n)
     values, residual, steps = found.values, found.residual_lowest, len(found.values)
     if not done(found):
@@ -75,8 +78,9 @@ def stability(
 class Product:
     """v -> H v on arrays (n_owned, d). Collective."""
 
-    def __init__(self, energy: Energy, u_nd: FloatArray) -> None:
-        self._matrix: PETSc.Mat = hessian.operator(energy, u_nd)
+    def __init__(self, energy: Energy, u_nd: FloatArray, *, assembled: bool = False) -> None:
+        form = hessian.assembled if assembled else hessian.operator
+        self._matrix: PETSc.Mat = form(energy, u_nd)
         self._in, self._out = self._matrix.createVecs()
 
     def __enter__(self) -> Product:

@@ -130,9 +130,10 @@ def test_the_lowest_eigenvalue_of_energy_mixing_is_that_of_the_dense_hessian(sta
     green = bulk_green(energy)
     with Product(energy, u_nd) as product:
         expected = dense(product, green, ~energy.clamped_n)
-    found = stability(energy, u_nd, green, tolerance=1e-5)
-    assert abs(found.lowest[0] - expected[0].real) < 1e-8
-    assert found.stable == (state == "equilibrium")
+    for assembled in (False, True):
+        found = stability(energy, u_nd, green, tolerance=1e-5, assembled=assembled)
+        assert abs(found.lowest[0] - expected[0].real) < 1e-8
+        assert found.stable == (state == "equilibrium")
 
 
 def test_where_one_law_is_everywhere_both_mixings_have_the_same_eigenvalue():
