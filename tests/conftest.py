@@ -271,7 +271,7 @@ class Job:
             if not started and any(nodeid in seen for seen in self.seen):
                 started = True
                 deadline = time.monotonic() + limit + 2.0  # 2 s for the ranks to tell where they are
-            time.sleep(0.01)
+            time.sleep(0.05)  # the job does not wait for this session
         return True
 
     def read(self) -> None:

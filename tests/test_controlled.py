@@ -90,7 +90,7 @@ def test_sites_at_half_the_length_see_two_images_of_the_defect_and_are_not_near_
     assert error == same.read("compare", "geometry_error") != wider.read("compare", "geometry_error")
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(2, 3)
 @pytest.mark.parametrize(
     "defect",
     [

@@ -157,7 +157,7 @@ def test_what_no_controlled_surrogate_can_be_is_refused(tmp_path, change, words)
         run(study(tmp_path / "run.h5", change), MPI.COMM_SELF)
 
 
-@pytest.mark.mpi(3, 4)
+@pytest.mark.mpi(3)
 def test_equilibria_of_controlled_surrogates_do_not_depend_on_the_number_of_ranks(comm, shared_tmp):
     """A quadrupole learnt from a dipole, with third derivatives and an error of the elastic constants."""
     if comm.size == 1:

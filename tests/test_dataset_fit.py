@@ -211,7 +211,7 @@ def test_the_nearest_distance_is_that_of_bound_atoms_and_collisions_are_told_on_
         nearest_distance(data, 0.5, comm=comm)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_a_fit_of_files_does_not_depend_on_the_number_of_ranks(comm, shared_tmp, monkeypatch):
     from parmlip.config import loads
     from parmlip.io.hdf5 import ResultFile

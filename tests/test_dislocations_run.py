@@ -118,7 +118,7 @@ def test_structures_carry_nyes_tensor_and_coordination(serial):
     assert distance.max() < 4.0
 
 
-@pytest.mark.mpi(2, 3, 4)
+@pytest.mark.mpi(3)
 def test_equilibria_and_cores_do_not_depend_on_the_number_of_ranks(comm, shared_tmp):
     if comm.size == 1:
         pytest.skip("needs several ranks")

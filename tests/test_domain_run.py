@@ -99,7 +99,7 @@ def test_the_unrelaxed_formation_energy_is_that_of_a_periodic_cell(serial, tmp_p
     assert disc[key] != pytest.approx(cell[key], abs=1e-6)  # clamped here, images there
 
 
-@pytest.mark.mpi(2, 3)
+@pytest.mark.mpi(3)
 def test_results_do_not_depend_on_the_number_of_ranks(comm, shared_tmp):
     if comm.size == 1:
         pytest.skip("needs several ranks")

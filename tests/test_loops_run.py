@@ -119,7 +119,7 @@ def test_structures_show_the_line_by_sites(prismatic):
     assert np.abs(off @ normal).max() < 6.0
 
 
-@pytest.mark.mpi(2, 3, 4)
+@pytest.mark.mpi(2)
 def test_relaxed_loops_do_not_depend_on_the_number_of_ranks(comm, shared_tmp):
     if comm.size == 1:
         pytest.skip("needs several ranks")

@@ -51,7 +51,7 @@ def done(path, *overrides, comm=MPI.COMM_SELF):
     return ResultFile(path)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_conditions_are_told_beside_their_rmse_on_any_number_of_ranks(comm, tmp_path, shared_tmp):
     alone, together = done(tmp_path / "alone.h5"), done(shared_tmp / "together.h5", comm=comm)
     for name in CONDITIONS:

@@ -139,7 +139,7 @@ def test_an_mm_law_that_does_not_match_has_ghost_forces_which_force_mixing_does_
     assert errors["energy", "false"] > 2.0 * errors["force", "true"]
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 @pytest.mark.parametrize("kind", ["energy", "force"])
 def test_runs_on_several_ranks_agree_and_structures_carry_their_regions(kind, shared_tmp, comm):
     text = INPUT.replace("radius = 40.0", "radius = 30.0").replace('kind = "force"', f'kind = "{kind}"')

@@ -145,7 +145,7 @@ def test_of_forces_without_derivatives_the_table_says_that_it_is_not_known(tmp_p
     assert "stability of the coupled equilibria not known: the QM forces have no derivatives (points 0, 1)" in lines
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(2)
 def test_runs_on_several_ranks_find_the_same_eigenvalue(shared_tmp, comm):
     paths = alone_and_together(SCREW, shared_tmp, comm)
     if comm.rank == 0:

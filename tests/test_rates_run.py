@@ -62,7 +62,7 @@ def test_attempt_frequencies_of_hops_in_copper_are_the_stored_ones(tmp_path):
     assert slope == pytest.approx([stored["in"][0], stored["out"][0]], rel=1e-8)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(4)
 def test_rates_do_not_depend_on_the_number_of_ranks(comm, tmp_path, shared_tmp):
     one = "rates.jumps=[{ from = [0.5, 0, 0.5], to = [0, 0, 0] }]"
     alone, together = done(tmp_path / "alone.h5", one), done(shared_tmp / "together.h5", one, comm=comm)

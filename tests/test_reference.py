@@ -311,7 +311,7 @@ def test_calculators_with_programs_have_a_directory_for_each_group(here, parmlip
     if comm.rank == 0:
         text = f'[reference]\nkind = "ase"\ncalculator = "filed.Filed"\nranks_per_calculator = {ranks_per_calculator}\n'
         (here / "filed.toml").write_text(text)
-        ase.io.write(here / "in.xyz", structures(4), format="extxyz", parallel=False)
+        ase.io.write(here / "in.xyz", structures(3), format="extxyz", parallel=False)
     comm.barrier()
     run = parmlip("reference", "filed.toml", "in.xyz", "-o", "out.xyz")
     assert run.returncode == 0, run.stderr

@@ -80,7 +80,7 @@ def test_an_error_in_a_shared_structure_ends_the_work_on_all_ranks(comm, shared_
         evaluate_total(study, [atoms], comm=comm, keep=True)
 
 
-@pytest.mark.mpi(2, 3)
+@pytest.mark.mpi(3)
 def test_an_equilibrium_found_together_is_that_of_one_rank(comm, shared_tmp):
     run(loads(INPUT.format(output=shared_tmp / "shared.h5", ranks=2)), comm)
     if comm.rank == 0:

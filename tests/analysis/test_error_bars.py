@@ -114,7 +114,7 @@ def test_algebraic_multigrid_gives_what_the_green_function_gives():
     assert with_green.geometry == pytest.approx(without.geometry, rel=1e-7)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(2, 3)
 def test_any_number_of_ranks_finds_the_same_bars(comm):
     _, deviation_ik = fitted()
     here, serial = bars_of(deviation_ik[:2], comm), bars_of(deviation_ik[:2], MPI.COMM_SELF)

@@ -45,7 +45,7 @@ def test_the_tensor_of_some_sites_is_that_of_all():
     assert np.abs(whole).max() > 0.05
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 @pytest.mark.parametrize("asked", [PLATELET, SLIP])
 def test_the_line_of_a_start_is_where_it_was_put(comm, asked):
     cell = build_loop(BCC, A, (14, 14, 14), ("W",), asked)

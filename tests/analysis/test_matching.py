@@ -104,7 +104,7 @@ def conditions(surrogate, *, comm=MPI.COMM_SELF, n_ascent=2):
     return MatchingConditions(energy, force, constants, perfect, virial[0], virial[1], virial[2])
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_a_law_of_whole_structures_is_measured_as_one_of_site_energies(comm):
     found = []
     for law in (ZHOU, Whole(ZHOU)):

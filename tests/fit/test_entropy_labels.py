@@ -69,7 +69,7 @@ def test_gradients_of_labels_are_the_differences_of_labels(kind):
     assert -np.sum(given.forces_ac * along) == pytest.approx(change[-1], abs=2e-8)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_labels_are_the_same_on_any_number_of_ranks_and_come_back_from_storage(comm):
     pairs = [state("bulk", index=i) for i in range(3)] + [state("vacancy", index=9)]
     perfect = {here.name: cell for here, cell in pairs}

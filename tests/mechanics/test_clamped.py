@@ -41,7 +41,7 @@ def relaxed(made, comm, u0_ad=None, *, green=True, **settings):
     return energy, relax(energy, energy.zero_nd.copy(), wanted, green=precondition)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_newton_and_lbfgs_with_each_preconditioner_end_at_one_equilibrium(comm):
     made, u0_ad = edge()
     energy, first = relaxed(made, comm, u0_ad)

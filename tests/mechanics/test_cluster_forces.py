@@ -225,7 +225,7 @@ def test_calculators_of_ase_are_qm_laws():
     np.testing.assert_allclose(f_ad[qm_a], exact.forces_ac[qm_a], rtol=0, atol=1e-10)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_forces_do_not_depend_on_the_number_of_ranks(comm):
     domain = disc(SILICON, A_SILICON, "Si", 7.5, 9.0)
     cell, r_a = domain.supercell, domain.distances()

@@ -37,7 +37,7 @@ def solve(comm):
         held.destroy()
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_matrices_of_solvers_that_are_gone_are_freed(comm):
     solve(comm)
     collect_garbage(comm)

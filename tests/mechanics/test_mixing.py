@@ -110,7 +110,7 @@ def test_force_mixing_with_qm_everywhere_is_the_qm_law(comm):
     assert comm.allreduce(np.abs(difference_nd).max(initial=0.0), op=MPI.MAX) < 1e-12
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_with_one_law_in_both_regions_there_is_no_ghost_force_and_both_mixings_give_its_equilibrium(comm):
     made, of = domain(), regions(domain(), 6.0, LAW.cutoff)
     perfect = domain(defects=())
@@ -249,7 +249,7 @@ class WithoutDerivatives:
         return self._forces.forces(u_nd)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(2)
 def test_without_derivatives_of_the_qm_forces_the_same_state_is_found(comm):
     made, of = domain(), regions(domain(), 5.0, 2.0 * LAW.cutoff)
     mm = taylor(made)

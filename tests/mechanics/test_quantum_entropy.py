@@ -68,7 +68,7 @@ def test_krylov_spaces_agree_with_all_eigenvalues(law, lattice, a, defects, temp
     assert found.value == pytest.approx(by_eigenvalues(case, temperature), abs=1e-8)
 
 
-@pytest.mark.mpi(2, 4)
+@pytest.mark.mpi(2)
 def test_probes_tell_the_far_sites_on_any_number_of_ranks(comm):
     case = Case(CU, "fcc", 3.615, (4, 4, 4), [Vacancy((0, 0, 0))], comm)
     found = correction(case, 100.0, 43, 12)

@@ -75,7 +75,7 @@ CASES = [
 ]
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(2, 3)
 @pytest.mark.parametrize(("law", "lattice", "repeats", "defects"), CASES)
 def test_three_methods_and_dense_algebra_have_one_answer(law, lattice, repeats, defects, comm):
     expected, low, high = dense_values(law, lattice, repeats, defects, np.log)

@@ -107,7 +107,7 @@ def test_the_unstable_mode_relative_to_the_bulk_is_that_of_the_stored_spectrum_a
     assert np.sqrt(dot(residual, of.green(residual), comm)) <= 1.1 * found.residuals[0]
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(2, 3)
 def test_saddles_do_not_depend_on_the_number_of_ranks(comm):
     alone, together = (hop((2, 2, 1), (0.5, 0.0, 0.5), 3.615, c) for c in (MPI.COMM_SELF, comm))
     paths = alone.path(), together.path()

@@ -124,7 +124,7 @@ def test_derivatives_of_a_site_entropy_of_silicon_by_ritz_data_and_by_the_contou
         np.testing.assert_allclose(g_ad, np.array(given["grad"])[order], rtol=0, atol=1e-11)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(3)
 def test_the_derivatives_of_all_sites_add_up_to_that_of_the_total(comm):
     law, cell, u_ad, _ = defect("Si_vac_n2")
     energy, relative, third = at_state(law, cell, u_ad, comm)
@@ -136,7 +136,7 @@ def test_the_derivatives_of_all_sites_add_up_to_that_of_the_total(comm):
     assert total.iterations < 15
 
 
-@pytest.mark.mpi(2, 3)
+@pytest.mark.mpi(2)
 @pytest.mark.parametrize("key", ["Si_vac_n2", "Cu_vac_n3"])
 def test_derivatives_by_chosen_sites_are_those_of_the_whole_with_fewer_columns(key, comm):
     law, cell, u_ad, _ = defect(key)

@@ -68,7 +68,7 @@ def test_the_relaxed_vacancy_has_the_formation_energy_of_lammps():
     assert after == pytest.approx(ORACLES["Si-PPM2017"]["vacancy"]["Ef_relaxed_eV"], abs=5e-6)
 
 
-@pytest.mark.mpi
+@pytest.mark.mpi(2, 3)
 def test_the_vacancy_is_the_same_on_any_number_of_ranks_and_with_an_assembled_hessian(comm):
     law = builtin("Si-PPM2017")
     expected = vacancy(law, MPI.COMM_SELF, repeats=3)[:2]
