@@ -72,7 +72,7 @@ truth = true
 """
 
 
-@pytest.mark.mpi(3)
+@pytest.mark.mpi
 def test_a_calculator_as_qm_law_converges_to_qm_everywhere(comm, shared_tmp):
     study = loads(COPPER.format(output=shared_tmp / "cu.h5"))
     run(study, comm)
