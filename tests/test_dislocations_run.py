@@ -166,7 +166,10 @@ def test_what_cannot_be_built_ends_with_one_line_before_any_work(tmp_path, chang
 
 def test_slopes_against_the_training_domain_stand_beside_those_of_the_theory_of_dislocations():
     x = np.array([4.0, 6.0, 8.0, 12.0])
-    one = Series("", "L", x, {"geometry_error": x**-2.0}, x, np.ones(4, dtype=bool), 3, of_lines=True)
+    one = Series(
+        label="", against="L", x=x, errors={"geometry_error": x**-2.0}, rmse_energy=x,
+        same_basin=np.ones(4, dtype=bool), dimension=3, of_lines=True,
+    )  # fmt: skip
     assert one.theory("geometry_error") == (-1.0, -2.0)
     assert one.theory("energy_error") == (-2.0,)
     assert one.slope("geometry_error").slope == pytest.approx(-2.0)
