@@ -8,8 +8,8 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
     n_qm, n_buffer, n_mm, n_far_field, n_cluster     sites; the cluster is QM and buffer
     region                   (n_sites,) 0 qm, 1 buffer, 2 mm, 3 far_field;  distance  (n_sites,) from the core
     displacement             (n_sites, d) predictor and corrector;  forces  (n_sites, d) left at the end
-    iterations, inner_iterations, residual_force (largest component left), method, start ("mm", "predictor",
-                             or "point 3": of the sweep, whose smaller QM region it started from)
+    iterations, inner_iterations, residual_force (largest component left), method, start ("qm": that
+                             region relaxed alone; "predictor"; or "point 3": of the sweep, with a smaller QM region)
     seconds                  of the relaxation;  seconds_qm  of QM forces and their derivatives in it (force mixing)
     qm_evaluations           of QM forces (force mixing);  residual_norms  of all forces, by iteration
     qm_solved                clusters solved for them, not read from the cache (laws of whole structures)
@@ -49,7 +49,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from mpi4py import MPI
@@ -62,14 +62,14 @@ from parmlip.construct_qmmm import coupling, mm_law
 from parmlip.crystal.clamped_domain import ClampedDomain
 from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.regions import NAMES
-from parmlip.errors import GeometryError
+from parmlip.errors import ConvergenceError, GeometryError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance
 from parmlip.mechanics.clamped import ClampedEnergy
 from parmlip.mechanics.cluster_forces import ClusterForces
-from parmlip.mechanics.force_balance import balance_forces
-from parmlip.mechanics.force_mixing import SiteLawForces
+from parmlip.mechanics.force_balance import Balance, balance_forces
+from parmlip.mechanics.force_mixing import HybridForces, SiteLawForces
 from parmlip.mechanics.relax import relax
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
@@ -80,16 +80,15 @@ from parmlip.stages_qmmm_errors import errors, errors_of_whole
 from parmlip.stages_qmmm_estimate import Growth, estimate_fields, has_estimate, largest_radius
 from parmlip.stages_qmmm_ghost import DeadLoad, dead_load, patch_fields
 from parmlip.stages_qmmm_mm import mm_fields
-from parmlip.stages_qmmm_problem import Problem, Smaller, crystal_in_cores, digest, hybrid_forces, linear, mixed
+from parmlip.stages_qmmm_problem import Problem, Smaller, crystal_in_cores, hybrid_forces, linear, mixed
 from parmlip.stages_qmmm_stability import stability_fields
+from parmlip.stages_qmmm_start import all_but_radius, starts
 
 logger = logging.getLogger(__name__)
 
 Fields = dict[str, Field]
 Crystal = tuple[Lattice, float]
 RealArray = NDArray[np.float64]
-
-_WARM = 1e-2  # eV / angstrom: to which the MM law's equilibrium is sought, from which forces are balanced
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +158,7 @@ def _coupled(study: Study, results: Results, comm: MPI.Comm, of: Crystal, smalle
             fields |= _energy_mixing(problem, dead.load_ad if study.qmmm.correction else None)
         else:
             fields |= _force_mixing(problem)
-    fields["same"] = Field(_all_but_radius(study), "", "digest of the input without R_QM")
+    fields["same"] = Field(all_but_radius(study), "", "digest of the input without R_QM")
     fields["seconds"] = Field(time.perf_counter() - begin, "s", "of the relaxation")
     estimate = None
     if has_estimate(study):
@@ -238,7 +237,7 @@ def _region_fields(problem: Problem) -> Fields:
 def _energy_mixing(problem: Problem, load_ad: RealArray | None) -> Fields:
     assert problem.reference is not None  # the input was checked
     energy = mixed(problem, problem.domain, problem.regions.qm_a, problem.zero_ad, load_ad)
-    start_nd, started = _start(problem, energy)
+    start_nd, started = next(starts(problem, energy))
     found = relax(energy, start_nd, problem.study.relax, what="energy mixing")
     return {
         "displacement": Field(energy.sites.gather(found.u_nd), "A", "predictor and corrector, global site order"),
@@ -253,12 +252,9 @@ def _energy_mixing(problem: Problem, load_ad: RealArray | None) -> Fields:
 
 
 def _force_mixing(problem: Problem) -> Fields:
-    study, hybrid = problem.study, hybrid_forces(problem)
+    hybrid = hybrid_forces(problem)
     energy = hybrid.energy
-    start_nd, started = _start(problem, energy)
-    if started == "predictor" and problem.reference is not None:
-        start_nd, started = _warm(problem, energy, start_nd)
-    found = balance_forces(hybrid, start_nd, study.relax, what="force mixing")
+    found, started = _balance(problem, hybrid)
     seconds = problem.comm.allreduce(hybrid.seconds_qm, op=MPI.MAX)
     if isinstance(hybrid.qm, SiteLawForces):
         hybrid.qm.destroy()
@@ -280,37 +276,15 @@ def _force_mixing(problem: Problem) -> Fields:
     }
 
 
-def _start(problem: Problem, energy: ClampedEnergy) -> tuple[RealArray, str]:
-    """The state of the earlier point of the sweep with the largest smaller QM region, all else equal, or predictor."""
-    start_nd, free_n = (energy.sites.restrict(x) for x in (problem.start_ad, problem.domain.free_a[:, None]))
-    if problem.smaller is not None:
-        u_nd = energy.sites.restrict(problem.smaller.displacement_ad)
-        return np.where(free_n, u_nd, start_nd), f"R_QM = {problem.smaller.radius:.3f} A"
-    best, at, results = 0.0, -1, problem.results
-    for number in range(results.point or 0):
-        other = results.at(number)
-        if "same" in other.names("qmmm") and other.read("qmmm", "same") == _all_but_radius(problem.study):
-            radius = float(other.read("qmmm", "radius_angstrom"))
-            if best < radius < problem.regions.radius_a.max():
-                best, at = radius, number
-    if at < 0:
-        return start_nd.copy(), "predictor"
-    logger.info("starts from the equilibrium with R_QM = %.3f A (point %d)", best, at)
-    u_nd = energy.sites.restrict(results.at(at).read("qmmm", "displacement"))
-    return np.where(free_n, u_nd, start_nd), f"point {at}"
-
-
-def _all_but_radius(study: Study) -> str:
-    """A digest of the resolved input without R_QM: equal where only that differs."""
-    plain = study.by_contents()
-    others = ("radius", "patch_test", "truth", "tolerance", "samples")
-    for table, names in (("qmmm", others), ("run", ("output", "stages", "groups"))):
-        plain[table] = {name: value for name, value in plain[table].items() if name not in names}
-    plain.pop("report", None)
-    return digest(plain)
-
-
-def _warm(problem: Problem, energy: ClampedEnergy, start_nd: RealArray) -> tuple[RealArray, str]:
-    """The MM law's equilibrium, with the QM law deep in the QM region, roughly."""
-    settings = replace(problem.study.relax, force_tolerance=max(_WARM, problem.study.relax.force_tolerance))
-    return relax(energy, start_nd, settings, what="start of force mixing").u_nd, "mm"
+def _balance(problem: Problem, hybrid: HybridForces) -> tuple[Balance, str]:
+    """The balance found from the first start that leads to one, and the name of that start."""
+    failure: ConvergenceError | None = None
+    for start_nd, started in starts(problem, hybrid.energy):
+        if failure is not None:
+            logger.warning("from a smaller QM region no balance is found: %s", failure)
+        try:
+            return balance_forces(hybrid, start_nd, problem.study.relax, what="force mixing"), started
+        except ConvergenceError as error:
+            failure = error
+    assert failure is not None  # there is always a start
+    raise failure

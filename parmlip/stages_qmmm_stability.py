@@ -54,7 +54,7 @@ def stability_fields(problem: Problem, u_ad: NDArray[np.float64]) -> Fields:
     if not stable:
         why = not_a_minimum(study, lowest, relative=relative)
         if study.qmmm.kind == "force":  # a search for balance goes to saddles as readily as to minima
-            why += "; or take a larger [qmmm] radius, whose start has the QM law in the core"
+            why += "; or take a larger [qmmm] radius, whose start is a minimum in more of the core"
         logger.warning("saddle: the coupled equilibrium %s", why)
     unit = "" if relative else "eV/A^2"
     fields = {

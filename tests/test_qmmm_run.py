@@ -85,7 +85,7 @@ def test_with_a_second_order_mm_law_the_error_of_a_vacancy_falls_with_the_cube_o
 def test_points_start_from_the_equilibrium_with_a_smaller_qm_region_of_the_same_kind(swept):
     found = results(swept / "run.h5")
     starts = [found[f"sweep.{i}.qmmm.start"] for i in range(8)]
-    assert starts == ["predictor", "point 0", "point 1", "point 2", "mm", "point 4", "point 5", "point 6"]
+    assert starts == ["qm", "point 0", "point 1", "point 2", "qm", "point 4", "point 5", "point 6"]
     assert found["sweep.5.qmmm.iterations"] < found["sweep.4.qmmm.iterations"] + 1
 
 
