@@ -167,6 +167,24 @@ def test_a_fermi_level_that_surfaces_of_clusters_move_is_told_by_the_run_and_bef
     assert cluster_warnings(loads(COPPER.format(output="cu.h5"))) == []  # what a calculator of ASE sees is not known
 
 
+@pytest.mark.mpi(2, 3)
+def test_answers_kept_by_a_run_on_several_ranks_serve_one_on_another_number(comm, shared_tmp):
+    """Whose states are the same but for rounding."""
+    text = COPPER.format(output=shared_tmp / "cu.h5").replace("truth = true", "truth = false").split("[sweep]")[0]
+    given = ["qmmm.radius=3.0", f"reference.cache={shared_tmp}/kept.h5"]
+    run(loads(text, given), comm)
+    calls, solved = (int(ResultFile(shared_tmp / "cu.h5").read("qmmm", n)) for n in ("qm_evaluations", "qm_solved"))
+    assert solved == calls > 4
+    comm.Barrier()
+    alone = comm.Split(0 if comm.rank == 0 else 1)
+    if comm.rank == 0:
+        run(loads(text, [*given, f"run.output={shared_tmp}/alone.h5"]), alone)
+        file = ResultFile(shared_tmp / "alone.h5")
+        assert (file.read("qmmm", "qm_evaluations"), file.read("qmmm", "qm_solved")) == (calls, 0)
+    comm.Barrier()
+    alone.Free()
+
+
 def test_the_truth_is_found_once_in_a_sweep(tmp_path):
     text = COPPER.format(output=tmp_path / "cu.h5").replace("[3.0, 7.5]", "[3.0, 4.0]")
     run(loads(text, ["relax.force_tolerance=1e-4"]), MPI.COMM_SELF)
@@ -246,7 +264,7 @@ def kept(cache):
     if not cache.exists():
         return set()
     with contextlib.suppress(OSError), h5py.File(cache, "r", locking=False) as file:
-        return {name for name in file if len(file[name]["forces"]) == 88}
+        return {name for drawer in file.values() for name in drawer if len(drawer[name]["forces"]) == 88}
     return set()
 
 
@@ -262,7 +280,7 @@ def test_a_killed_run_with_tight_binding_goes_on_and_solves_no_cluster_twice(tmp
             assert time.monotonic() < end
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
-    before = kept(cache) | {path.stem for path in cache.with_name("si.cache.h5.new").glob("*.h5")}
+    before = kept(cache) | {path.stem.split(".")[1] for path in cache.with_name("si.cache.h5.new").glob("*.h5")}
     assert not ResultFile(results).names("qmmm")
     again = program.parmlip(tmp_path, "si.toml", "--resume")
     assert again.returncode == 0, again.stderr

@@ -97,6 +97,6 @@ def ask(law: TotalLaw, structures: Sequence[Structure], *, comm: MPI.Comm, what:
 
 
 def _known(law: CachedLaw, structures: Sequence[Structure]) -> dict[int, Evaluated]:
-    digests = [law.cache.digest(*structure) for structure in structures]
-    found = law.cache.known(digests)
-    return {i: found[digest] for i, digest in enumerate(digests) if digest in found}
+    keys = [law.cache.key(*structure) for structure in structures]
+    found = law.cache.known(keys)
+    return {i: found[key.digest] for i, key in enumerate(keys) if key.digest in found}

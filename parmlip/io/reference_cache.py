@@ -4,6 +4,10 @@ A result is first a small file of its own in `NAME.cache.h5.new/`, written aside
 several processes, also of several runs, can add results at once and none of them can be torn. `merge` gathers these
 files into the one file `NAME.cache.h5` and takes away no others. All functions are local, but where a communicator is
 given.
+
+Runs on other numbers of ranks come to the same structures but for rounding. A structure whose cell and positions are
+all within `NEAR` of those of a result has that result: results lie in drawers by a weighted mean of all coordinates, to
+1e-7 angstrom, of which at most two hold what is so near.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +37,23 @@ from parmlip.potentials.total import Evaluated, SharedLaw, TotalLaw
 logger = logging.getLogger(__name__)
 RealArray = NDArray[np.float64]
 _FORMAT: Final = "parmlip reference cache 1"
+NEAR: Final = 1e-10  # angstrom: coordinates that differ by no more are those of one structure
+_DRAWER: Final = 1e-7  # angstrom
 _ATTEMPTS: Final = 20  # to write a small file, whose directory another run's `merge` may take away
+
+
+@dataclass(frozen=True, eq=False)
+class Key:
+    """What the result of a structure is found by."""
+
+    digest: str  # of law and structure, coordinates to the bit
+    drawers: tuple[str, ...]  # the structure's own, then the next one if what is near may lie there
+    place_x: RealArray  # cell and positions, flat, angstrom
+
+    @property
+    def stem(self) -> str:
+        """Name of the small file."""
+        return f"{self.drawers[0]}.{self.digest}"
 
 
 class ReferenceCache:
@@ -50,40 +71,55 @@ class ReferenceCache:
         self.fresh = self.path.with_name(self.path.name + ".new")
         self.identity = json.dumps(identity, sort_keys=True, default=list)
 
+    def key(self, cell_cc: RealArray, periodic: Sequence[bool], positions_ac: RealArray, symbols: Sequence[str]) -> Key:
+        """What the structure's result is found by."""
+        law = hashlib.sha256(self.identity.encode())
+        law.update(bytes(bool(p) for p in periodic))
+        species = np.array([atomic_numbers[symbol] for symbol in symbols], dtype="<i4").tobytes()
+        place_x = np.concatenate([np.ravel(cell_cc), np.ravel(positions_ac)]).astype("<f8") + 0.0  # + 0.0: -0 is 0
+        exact = law.copy()
+        exact.update(place_x.tobytes() + species)
+        weight_x = np.random.default_rng(len(place_x)).uniform(0.5, 1.0, len(place_x))
+        mean = float(weight_x @ place_x / weight_x.sum())
+        drawers = []
+        for shift in (0.0, -2.0 * NEAR, 2.0 * NEAR):
+            drawer = law.copy()
+            drawer.update(species + str(np.floor((mean + shift) / _DRAWER)).encode())
+            drawers.append(drawer.hexdigest()[:32])
+        return Key(exact.hexdigest(), tuple(dict.fromkeys(drawers)), place_x)
+
     def digest(
         self, cell_cc: RealArray, periodic: Sequence[bool], positions_ac: RealArray, symbols: Sequence[str]
     ) -> str:
         """Name of a structure's result: a digest of law, cell, periodicity, positions (to the bit) and species."""
-        digest = hashlib.sha256(self.identity.encode())
-        digest.update(bytes(bool(p) for p in periodic))
-        for array in (cell_cc, positions_ac):
-            digest.update((np.ascontiguousarray(array, dtype="<f8") + 0.0).tobytes())  # + 0.0: -0 is 0
-        digest.update(np.array([atomic_numbers[symbol] for symbol in symbols], dtype="<i4").tobytes())
-        return digest.hexdigest()
+        return self.key(cell_cc, periodic, positions_ac, symbols).digest
 
-    def read(self, digest: str) -> Evaluated | None:
-        """The result of that name, None if there is none."""
-        for path, name in ((self.fresh / f"{digest}.h5", "result"), (self.path, digest)):
-            # not there, torn, or being merged at this moment
-            with contextlib.suppress(OSError), h5py.File(path, "r", locking=False) as file:
-                if name in file:
-                    return _evaluated(file[name])
-        return None
+    def read(self, key: Key) -> Evaluated | None:
+        """The result of that structure or of one that differs by at most `NEAR`, None if there is none."""
+        return self.known([key]).get(key.digest)
 
-    def known(self, digests: Iterable[str]) -> dict[str, Evaluated]:
-        """Those of the results that are there."""
-        wanted = dict.fromkeys(digests)
+    def known(self, keys: Iterable[Key]) -> dict[str, Evaluated]:
+        """Those of the results that are there, by digest."""
+        wanted = {key.digest: key for key in keys}
         found: dict[str, Evaluated] = {}
         with contextlib.suppress(OSError), h5py.File(self.path, "r", locking=False) as file:
-            found = {digest: _evaluated(file[digest]) for digest in wanted if digest in file}
-        for digest in wanted:
-            if digest not in found and (self.fresh / f"{digest}.h5").exists():
-                result = self.read(digest)
+            for digest, key in wanted.items():
+                result = _exact_or_near(key, file)
                 if result is not None:
                     found[digest] = result
+        left = [key for digest, key in wanted.items() if digest not in found]
+        small = sorted(path.name for path in self.fresh.glob("*.h5")) if left and self.fresh.is_dir() else []
+        for key in left:
+            for name in small:
+                if key.digest in found or not name.startswith((key.digest, *key.drawers)):
+                    continue
+                # not there any more, torn, or being merged at this moment
+                with contextlib.suppress(OSError), h5py.File(self.fresh / name, "r", locking=False) as file:
+                    if "result" in file and (key.digest in name or _is_near(key, file["result"])):
+                        found[key.digest] = _evaluated(file["result"])
         return found
 
-    def write(self, digest: str, result: Evaluated) -> None:
+    def write(self, key: Key, result: Evaluated) -> None:
         """Keep a result; when this returns it is on the disk.
 
         Raises
@@ -93,20 +129,21 @@ class ReferenceCache:
         """
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                self._write(digest, result)
+                self._write(key, result)
                 return
             except OSError as error:
                 if not isinstance(error, FileNotFoundError) or attempt == _ATTEMPTS:
                     raise DataError(f"cannot keep a result of the reference in {self.fresh}: {error}") from error
 
-    def _write(self, digest: str, result: Evaluated) -> None:
-        part = self.fresh / f".{digest}.{os.getpid()}.part"
+    def _write(self, key: Key, result: Evaluated) -> None:
+        part = self.fresh / f".{key.digest}.{os.getpid()}.part"
         try:
             self.fresh.mkdir(exist_ok=True)
             with h5py.File(part, "w", locking=False) as file:
                 group = file.create_group("result")
                 group.attrs["law"] = self.identity
                 group.attrs["energy"] = result.energy
+                group["place"] = key.place_x
                 group["forces"] = result.forces_ac
                 if result.virial_cc is not None:
                     group["virial"] = result.virial_cc
@@ -114,7 +151,7 @@ class ReferenceCache:
                     group["site_energies"] = result.site_energies_a
             with open(part, "rb") as file:
                 os.fsync(file.fileno())
-            os.replace(part, self.fresh / f"{digest}.h5")
+            os.replace(part, self.fresh / f"{key.stem}.h5")
         except OSError:
             with contextlib.suppress(OSError):
                 part.unlink()
@@ -210,21 +247,38 @@ class CachedLaw:
         self, cell_cc: RealArray, periodic: tuple[bool, bool, bool], positions_ac: RealArray, symbols: Sequence[str]
     ) -> Evaluated:
         """The kept result, or a new one, which is then kept; raises what the law raises, and `DataError`."""
-        digest, comm = self.cache.digest(cell_cc, periodic, positions_ac, symbols), self.comm
+        key, comm = self.cache.key(cell_cc, periodic, positions_ac, symbols), self.comm
         if comm is None:
-            found = self.cache.read(digest)
+            found = self.cache.read(key)
             if found is None:
-                found = self._kept(digest, self.law.evaluate(cell_cc, periodic, positions_ac, symbols))
+                found = self._kept(key, self.law.evaluate(cell_cc, periodic, positions_ac, symbols))
             return found
-        found = on_root(comm, "reading a kept result", self.cache.read, digest)
+        found = on_root(comm, "reading a kept result", self.cache.read, key)
         if found is None:
             made = self.law.evaluate(cell_cc, periodic, positions_ac, symbols)
-            found = on_root(comm, "keeping a result", self._kept, digest, made)
+            found = on_root(comm, "keeping a result", self._kept, key, made)
         return found
 
-    def _kept(self, digest: str, result: Evaluated) -> Evaluated:
-        self.cache.write(digest, result)
+    def _kept(self, key: Key, result: Evaluated) -> Evaluated:
+        self.cache.write(key, result)
         return result
+
+
+def _exact_or_near(key: Key, file: h5py.File) -> Evaluated | None:
+    if key.digest in file:  # as files had them that knew no drawers
+        return _evaluated(file[key.digest])
+    for drawer in key.drawers:
+        if drawer in file:
+            inside = file[drawer]
+            for name in [key.digest] if key.digest in inside else inside:
+                if _is_near(key, inside[name]):
+                    return _evaluated(inside[name])
+    return None
+
+
+def _is_near(key: Key, group: h5py.Group) -> bool:
+    place_x = group["place"][()] if "place" in group else np.zeros(0)
+    return place_x.shape == key.place_x.shape and bool(np.abs(place_x - key.place_x).max() <= NEAR)
 
 
 def _evaluated(group: h5py.Group) -> Evaluated:
@@ -235,8 +289,9 @@ def _evaluated(group: h5py.Group) -> Evaluated:
 def _take(path: Path, into: h5py.File) -> None:
     try:
         with h5py.File(path, "r", locking=False) as file:
-            if path.stem not in into:
-                file.copy("result", into, name=path.stem)
+            name = path.stem.replace(".", "/")  # drawer and digest
+            if name not in into:
+                file.copy("result", into, name=name)
     except OSError:
         logger.warning("%s cannot be read: its result will be made anew", path)
 

@@ -16,6 +16,7 @@ from petsc4py import PETSc
 
 from parmlip.config import Relax
 from parmlip.errors import ConvergenceError, GeometryError
+from parmlip.io.reference_cache import NEAR
 from parmlip.mechanics.force_mixing import HybridForces
 from parmlip.mechanics.garbage import collect_garbage
 from parmlip.mechanics.green import BulkGreen, GreenPreconditioner
@@ -163,7 +164,7 @@ def _balanced(
                 )  # fmt: skip
                 return ended(True)
             if state.max_force <= _FLOOR * rounding:
-                raise failed(forces_jump(rounding))
+                raise failed(forces_jump(rounding, _twitch(hybrid)))
             raise failed(f"after {len(history) - 1} iterations no step lowers the residual force")
         step = largest(trial.u_nd - state.u_nd, hybrid.comm)
         state = trial
@@ -204,9 +205,14 @@ def _search(
 
 def _rounding(hybrid: HybridForces, state: _State) -> float:
     """Largest change of a force component where nothing but the rounding does, eV / angstrom."""
-    rng = np.random.default_rng((hybrid.comm.rank, 1))
-    moved_nd = state.u_nd + rng.uniform(-TWITCH, TWITCH, state.u_nd.shape)
+    rng, twitch = np.random.default_rng((hybrid.comm.rank, 1)), _twitch(hybrid)
+    moved_nd = state.u_nd + rng.uniform(-twitch, twitch, state.u_nd.shape)
     return largest(hybrid.forces(moved_nd) - state.f_nd, hybrid.comm)
+
+
+def _twitch(hybrid: HybridForces) -> float:
+    """Moves that are nothing, angstrom: of laws whose answers are kept, more than one answer is for."""
+    return TWITCH if hybrid.has_jacobian else 10.0 * NEAR
 
 
 class _Newton:

@@ -166,7 +166,7 @@ def relax(
             if _at_rest(rounding, state, settings, what):
                 return ended(True)
             if state.max_force <= _FLOOR * rounding.force:
-                raise _failed(what, forces_jump(rounding.force), ended(False), settings.force_tolerance)
+                raise _failed(what, forces_jump(rounding.force, TWITCH), ended(False), settings.force_tolerance)
             if _FLOOR * rounding.energy > 2.0 * noise and _FLOOR * rounding.energy > _USUAL:
                 noise = _FLOOR * rounding.energy
                 logger.info("energies are known to %.1e eV: the search goes by the forces", rounding.energy)
@@ -195,10 +195,10 @@ def _at_rest(rounding: Rounding, state: State, settings: Relax, what: str) -> bo
     return True
 
 
-def forces_jump(change: float) -> str:
-    """What is wrong where forces change by `change`, eV / angstrom, by moves that are nothing; for messages."""
+def forces_jump(change: float, twitch: float) -> str:
+    """What is wrong where forces change by `change`, eV / angstrom, by moves of `twitch`, angstrom; for messages."""
     return (
-        f"forces jump here, by {change:.1e} eV/A where sites move by {TWITCH:.0e} A: the law is not smooth about this "
+        f"forces jump here, by {change:.1e} eV/A where sites move by {twitch:.0e} A: the law is not smooth about this "
         "state (pairs cross the end of its list, sites the places it was expanded about)"
     )
 

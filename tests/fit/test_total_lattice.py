@@ -104,7 +104,7 @@ def test_a_killed_run_goes_on_with_the_structures_that_were_answered(tmp_path):
     scale_o = np.concatenate([of.components(part)[1] for part in range(of.n_parts)])
     assert (np.abs(found.values["cauchy_born_4"] - of.values(law.law)) / scale_o).max() <= found.errors["cauchy_born_4"]
     with h5py.File(tmp_path / "kept.h5") as file:
-        assert len(file) == law.asked > 30
+        assert sum(map(len, file.values())) == law.asked > 30
 
 
 @pytest.mark.parametrize("last", [[0, 0], [9, 4]])
@@ -196,7 +196,7 @@ def test_a_law_without_stress_is_told_after_one_structure(comm, shared_tmp):
         cache = ReferenceCache(shared_tmp / "kept.h5", {"of": repr(type(law))})
         cache.merge()
         with h5py.File(shared_tmp / "kept.h5") as file:
-            assert len(file) == 1
+            assert sum(map(len, file.values())) == 1
     comm.Barrier()
 
 
