@@ -154,6 +154,31 @@ def test_a_subset_of_centres_gets_the_same_neighbours():
     assert as_tuples(some) == [bond for i in centre_n for bond in bonds[whole.first_n[i] : whole.first_n[i + 1]]]
 
 
+def test_what_has_no_lattice_is_triangulated_once_and_anew_where_anything_is_different(monkeypatch):
+    rng = np.random.default_rng(11)
+    whole = perfect("bcc", 4)
+    moved = replace(whole, grid=None, positions_ac=whole.positions_ac + rng.uniform(-0.2, 0.2, (whole.n_sites, 3)))
+    bonds = as_tuples(nearest_neighbours(moved))
+
+    def refused(x_kd):
+        raise RuntimeError("again")
+
+    monkeypatch.setattr("parmlip.crystal.nearest._triangulation", refused)
+    turned = nearest_neighbours(replace(moved), centre_n=np.arange(moved.n_sites)[::-1])
+    assert turned.centre_n[0] == moved.n_sites - 1
+    assert sorted(as_tuples(turned)) == bonds
+    x_ac = moved.positions_ac.copy()
+    x_ac[0, 0] += 1e-3
+    for other, centre_n in (
+        (replace(moved, positions_ac=x_ac), None),
+        (replace(moved, cell_cc=1.001 * moved.cell_cc), None),
+        (replace(moved, periodic=(True, True, False)), None),
+        (moved, np.arange(5)),
+    ):
+        with pytest.raises(RuntimeError, match="again"):
+            nearest_neighbours(other, centre_n=centre_n)
+
+
 @pytest.mark.parametrize("kind", ["voronoi", "nearest"])
 def test_a_rank_that_owns_no_site_gets_no_neighbours(kind):
     whole = apply_defects(perfect("bcc", 3), [Vacancy((0, 0, 0))])
