@@ -70,12 +70,18 @@ def dense_values(law, lattice, repeats, defects, f):
 
 
 CASES = [
-    pytest.param(LAW, "bcc", (3, 3, 3), VACANCY, id="W vacancy"),
-    pytest.param(CU, "fcc", (2, 2, 2), [Vacancy(at=(0, 0, 0)), Vacancy(at=(0.5, 0.5, 0))], id="Cu divacancy"),
+    pytest.param(LAW, "bcc", (3, 3, 3), VACANCY, id="W vacancy", marks=pytest.mark.mpi(2)),
+    pytest.param(
+        CU,
+        "fcc",
+        (2, 2, 2),
+        [Vacancy(at=(0, 0, 0)), Vacancy(at=(0.5, 0.5, 0))],
+        id="Cu divacancy",
+        marks=pytest.mark.mpi(3),
+    ),
 ]
 
 
-@pytest.mark.mpi(2, 3)
 @pytest.mark.parametrize(("law", "lattice", "repeats", "defects"), CASES)
 def test_three_methods_and_dense_algebra_have_one_answer(law, lattice, repeats, defects, comm):
     expected, low, high = dense_values(law, lattice, repeats, defects, np.log)

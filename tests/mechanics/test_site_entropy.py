@@ -124,7 +124,7 @@ def test_derivatives_of_a_site_entropy_of_silicon_by_ritz_data_and_by_the_contou
         np.testing.assert_allclose(g_ad, np.array(given["grad"])[order], rtol=0, atol=1e-11)
 
 
-@pytest.mark.mpi(3)
+@pytest.mark.mpi(2)
 def test_the_derivatives_of_all_sites_add_up_to_that_of_the_total(comm):
     law, cell, u_ad, _ = defect("Si_vac_n2")
     energy, relative, third = at_state(law, cell, u_ad, comm)
