@@ -28,7 +28,7 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
     geometry_error_estimate  of ||D(u - u^H)|| from the reference's forces on n_samples sites outside the QM region
                              (energy mixing: everywhere);  geometry_error_estimate_noise  its standard deviation by
                              the draw of sites;  residual_reference  the largest of these forces
-    tolerance_met            whether the estimate, noise included, is below the tolerance (tolerance)
+    tolerance_met            whether estimate and noise together are below it, and the noise is the less (tolerance)
     stable                   no negative mode;  lowest_eigenvalue  of the Hessian relative to the bulk's, or the least
                              real part of those of the Jacobian, with lowest_eigenvalue_imaginary (force mixing);
                              lowest_eigenvalue_residual, stability_steps;  stability  how it was found or why not

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parmlip.analysis.sampled_residual import Estimate, draw_sample, estimated
+from parmlip.analysis.sampled_residual import Estimate, draw_sample, estimated, importance
 from parmlip.config import Study
 from parmlip.construct_qmmm import Coupling, reference_forces_on
 from parmlip.crystal.clamped_domain import ClampedDomain
+from parmlip.crystal.dislocation_disc import Disc
 from parmlip.crystal.lattices import Lattice
+from parmlip.crystal.nearest import nearest_neighbours
 from parmlip.io.hdf5 import Field
 from parmlip.mechanics.clamped import ClampedEnergy
 from parmlip.mechanics.coupled_response import CoupledResponse
@@ -26,6 +28,7 @@ Fields = dict[str, Field]
 RealArray = NDArray[np.float64]
 
 _SAMPLES: Final = 48  # of a law of whole structures, by default
+_MORE: Final = 8  # times that number at most, where noise hides whether a tolerance is met
 _RATE: Final = 2.0  # of the estimate's decay with R_QM before it has been seen, between those of screws and vacancies
 _RATES: Final = (1.0, 6.0)  # that are believed
 _GROWTH: Final = 1.6  # of R_QM at most, each time
@@ -62,29 +65,59 @@ def estimate_fields(
     number: int | None = None if isinstance(given.samples, str) else given.samples
     if number is None and study.reference.is_total:
         number = _SAMPLES
-    sample = draw_sample(r.distance_a, r.radius_a, asked_a, number, study.run.seed)
     u_nd = energy.sites.restrict(u_ad)
-    with timed("error estimate"), StencilSpace(energy.supercell, energy.sites, study.compare.stencil) as space:
-        f_nd = np.zeros_like(u_nd)
-        if asked_a.any():  # else QM is all that moves
-            forces = reference_forces_on(study, of, found, energy.sites, sample.chosen_a)
-            f_nd = forces.forces(u_nd)
-            if isinstance(forces, SiteLawForces):
-                forces.destroy()
-        with CoupledResponse(energy, u_nd, perfect) as response:
+    by_distance = isinstance(found.domain, Disc) or given.kind == "energy"  # whose QM sites are not near balance
+    strain_a = None if by_distance else _strain(energy, u_ad, study.compare.stencil)
+    share_a = importance(r.distance_a, r.radius_a, asked_a, 2 if found.domain.kind == "disc" else 3, strain_a)
+    most = None if number is None else _MORE * number
+    with (
+        timed("error estimate"),
+        StencilSpace(energy.supercell, energy.sites, study.compare.stencil) as space,
+        CoupledResponse(energy, u_nd, perfect) as response,
+    ):
+        while True:
+            sample = draw_sample(share_a, number, study.run.seed)
+            f_nd = np.zeros_like(u_nd)
+            if asked_a.any():  # else QM is all that moves
+                forces = reference_forces_on(study, of, found, energy.sites, sample.chosen_a)
+                f_nd = forces.forces(u_nd)
+                if isinstance(forces, SiteLawForces):
+                    forces.destroy()
             estimate = estimated(f_nd, sample, energy.sites, space, response)
-    n = int(np.count_nonzero(sample.chosen_a))
-    logger.info(
-        "reference forces on %d of %d sites: geometry error about %.3e A%s",
-        n, int(np.count_nonzero(asked_a)), estimate.geometry,
-        f", sampling noise {estimate.noise:.1e} A" if estimate.noise else "",
-    )  # fmt: skip
+            n = int(np.count_nonzero(sample.chosen_a))
+            logger.info(
+                "reference forces on %d of %d sites: geometry error about %.3e A%s",
+                n, int(np.count_nonzero(asked_a)), estimate.geometry,
+                f", sampling noise {estimate.noise:.1e} A" if estimate.noise else "",
+            )  # fmt: skip
+            open_ = given.tolerance is not None and estimate.geometry <= given.tolerance and not estimate.is_told
+            if not open_ or number is None or most is None or 2 * number > most:
+                break
+            number *= 2  # its sites are those that were asked, and more
+    if not estimate.is_told:
+        logger.warning(
+            "the error's estimate is less than its sampling noise: the error may be as large as %.1e A or more; raise "
+            "[qmmm] samples (now %d)", estimate.upper, number,
+        )  # fmt: skip
     return {
         "geometry_error_estimate": Field(estimate.geometry, "A", "of ||D(u - u^H)||, from reference forces"),
         "geometry_error_estimate_noise": Field(estimate.noise, "A", "standard deviation by the draw of sites"),
         "residual_reference": Field(estimate.largest_force, "eV/A", "largest component on the sites that were asked"),
         "n_samples": Field(n, "", "sites whose reference forces were asked for"),
     }, estimate
+
+
+def _strain(energy: ClampedEnergy, u_ad: RealArray, stencil: Literal["voronoi", "nearest"]) -> RealArray:
+    """|Du| of every site, (n_sites,), the largest of the site and its neighbours. Collective on ``energy.comm``."""
+    sites = energy.sites
+    pairs = nearest_neighbours(energy.supercell, stencil, sites.global_n)
+    n_p = np.repeat(np.arange(sites.n_owned), np.diff(pairs.first_n))
+    square_n = np.zeros(sites.n_owned)
+    np.add.at(square_n, n_p, np.sum((u_ad[pairs.site_p] - u_ad[sites.global_n[n_p]]) ** 2, axis=1))
+    own_a = np.sqrt(sites.gather_to_all(square_n[:, None])[:, 0])
+    most_n = own_a[sites.global_n]
+    np.maximum.at(most_n, n_p, own_a[pairs.site_p])
+    return np.asarray(sites.gather_to_all(most_n[:, None])[:, 0])
 
 
 class Growth:
@@ -101,8 +134,9 @@ class Growth:
 
     @property
     def met(self) -> bool:
-        """Whether the last estimate, its noise included, is below the tolerance."""
-        return self._seen[-1][1].upper <= self.tolerance
+        """Whether the last estimate, its noise added, is below the tolerance and not hidden by noise."""
+        estimate = self._seen[-1][1]
+        return estimate.upper <= self.tolerance and estimate.is_told
 
     def next_radius(self, largest: float) -> float | None:
         """R_QM that the decay seen so far asks for, at most `largest`, angstrom; None if there is no larger one."""

@@ -194,6 +194,20 @@ def test_a_tolerance_lets_the_qm_region_grow_until_the_estimate_which_is_the_err
     assert values["qmmm.start"].startswith("R_QM = ")
 
 
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_tolerance_is_met_by_a_sample_that_tells_the_error_not_by_noise(tmp_path, seed):
+    """A dozen sites tell nothing: more are asked until the estimate is at least its noise."""
+    (tmp_path / "run.toml").write_text(INPUT)
+    keys = (f"run.seed={seed}", "qmmm.radius=9.0", "qmmm.tolerance=6e-4", "qmmm.samples=12")
+    done = parmlip(tmp_path, "run.toml", *(part for key in keys for part in ("--set", key)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    values, growth = scalars(tmp_path / "run.h5"), ResultFile(tmp_path / "run.h5").read("qmmm", "growth")
+    assert values["qmmm.tolerance_met"]
+    assert growth["geometry_error"][-1] < 6e-4
+    assert 0.0 < growth["noise"][-1] <= growth["estimate"][-1] <= 6e-4 - growth["noise"][-1]
+    assert values["qmmm.n_samples"] > 20
+
+
 def test_a_tolerance_that_the_domain_is_too_small_for_is_told_and_the_largest_region_kept(tmp_path):
     (tmp_path / "run.toml").write_text(INPUT)
     keys = ("radius=14.0", "tolerance=1e-9", "samples=20")

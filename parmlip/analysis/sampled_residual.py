@@ -4,6 +4,11 @@ With e the error and f the reference's forces at the coupled equilibrium, e = H^
 error of the Hessian H. Of dear laws f is known on a sample alone. With s_l the number 1 for sites of the sample and 0
 for others and p_l the probability of a site to be in it, s_l f_l / p_l is f in the mean; of two independent draws with
 the solutions e_1 and e_2 the product <De_1, De_2> is ||De||^2 in the mean, without the bias that ||De_1||^2 has.
+
+The noise of one draw is the sum over sites of (1 / p_l - 1) ||D H^-1 f_l||^2, and ||D H^-1 f_l|| is nearly |f_l| times
+a number: for a given number of sites it is least for p_l ~ |f_l|. What an MM law leaves that meets the conditions of
+force mixing with K_F = 1 is |Du| |D^2 u|: r^-3 of lines, r^-2d-1 of point defects in d dimensions; fits leave more, of
+the slower eps |D^2 u|. Hence `importance`.
 """
 
 from __future__ import annotations
@@ -22,9 +27,8 @@ from parmlip.parallel.sites import Sites
 RealArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-# Forces that an MM law leaves fall at least so fast with the distance from a core: |Du| |D^2 u| of a dislocation. Those
-# of point defects fall faster, of which the sample then has less than it could.
-_DECAY: Final = 3.0
+_LINES: Final = 3.0  # of |Du| |D^2 u| of a line
+_SPREAD: Final = 0.2  # of the sample, over all distances alike: noise is bounded whatever the forces' true decay
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,31 +49,60 @@ class Sample:
         return bool(self.drawn_ka[:, self.probability_a > 0.0].all())
 
 
-def draw_sample(
-    distance_a: RealArray, radius_a: RealArray, asked_a: BoolArray, number: int | None, seed: int
-) -> Sample:
-    """About `number` of the sites `asked_a`, mostly those near the interface; all if there are no more, or for None.
+def importance(
+    distance_a: RealArray, radius_a: RealArray, asked_a: BoolArray, dimension: int, strain_a: RealArray | None
+) -> RealArray:
+    """Shares (n_sites,) that sites should have of a sample, positive for those that are asked about. Local.
+
+    Standard deviation of the square of the estimate, of 48 and 96 sites, relative to the square, expansions of order 2
+    as MM law: vacancy in a disc (r^-3; r^-5; this) 1.24, 0.60, 0.50 and 0.49, 0.28, 0.17; edge (r^-3; this) 0.61, 0.53
+    and 0.36, 0.39.
 
     Parameters
     ----------
     distance_a, radius_a : ndarray, shape (n_sites,)
         Of every site from its core, and of the QM region of that core, angstrom.
     asked_a : ndarray of bool, shape (n_sites,)
+    dimension : int
+        3 for distances in space, 2 for those in a plane.
+    strain_a : ndarray, shape (n_sites,), or None
+        |Du| about point defects, the largest of the site and its neighbours: its square over r is taken for |f|. None
+        for lines, about which r^-3 is as good.
+    """
+    if not asked_a.any():
+        return np.zeros(len(asked_a))
+    r_a = np.maximum(distance_a, radius_a) / radius_a
+    likely_a = r_a**-_LINES if strain_a is None else strain_a**2 / r_a
+    spread_a = r_a ** -float(dimension)
+    likely, spread = float(likely_a[asked_a].sum()), float(spread_a[asked_a].sum())
+    shares_a = spread_a / spread if likely == 0.0 else (1.0 - _SPREAD) * likely_a / likely + _SPREAD * spread_a / spread
+    return np.where(asked_a, shares_a, 0.0)
+
+
+def draw_sample(share_a: RealArray, number: int | None, seed: int) -> Sample:
+    """About `number` of the sites with a share in the sample; all if there are no more, or for None. Local.
+
+    Of two samples with one seed and the same shares the larger has the sites of the smaller.
+
+    Parameters
+    ----------
+    share_a : ndarray, shape (n_sites,)
+        `importance`; 0 for sites that are not asked about.
     number : int or None
         Expected number of sites in one draw or both. Neither is ever empty, which makes estimates from a handful of
         sites too large rather than too small.
     seed : int
     """
+    asked_a = share_a > 0.0
     if number is None or number >= np.count_nonzero(asked_a):
         return Sample(np.array([asked_a, asked_a]), asked_a.astype(float))
-    weight_a = np.where(asked_a, (radius_a / np.maximum(distance_a, radius_a)) ** _DECAY, 0.0)
-    low, high = 0.0, 1.0 / float(weight_a[asked_a].min())
+    low, high = 0.0, 1.0 / float(share_a[asked_a].min())
     for _ in range(100):  # bisection for the factor with which both draws have `number` sites in the mean
         factor = 0.5 * (low + high)
-        p_a = np.minimum(1.0, factor * weight_a)
+        p_a = np.minimum(1.0, factor * share_a)
         low, high = (factor, high) if float((2.0 * p_a - p_a**2).sum()) < number else (low, factor)
-    probability_a = np.minimum(1.0, high * weight_a)
-    stream, drawn_ka = np.random.default_rng(seed), np.zeros((2, len(weight_a)), dtype=bool)
+    probability_a = np.minimum(1.0, high * share_a)
+    stream, drawn_ka = np.random.default_rng(seed), np.zeros((2, len(share_a)), dtype=bool)
     while not drawn_ka.any(axis=1).all():  # a draw without sites would say that there is no error
         drawn_ka = stream.random(drawn_ka.shape) < probability_a
     return Sample(drawn_ka, probability_a)
@@ -90,8 +123,16 @@ class Estimate:
 
     @property
     def upper(self) -> float:
-        """With the noise added: what the error is taken to be at most."""
-        return sqrt(self.geometry**2 + self.noise**2)
+        """With the noise added: what the error is taken to be at most.
+
+        Of 40 draws of 48 and of 96 sites about a vacancy and an edge in discs none was below the error.
+        """
+        return self.geometry + self.noise
+
+    @property
+    def is_told(self) -> bool:
+        """Whether the estimate is at least its noise: else most of what the sample should tell may not be in it."""
+        return self.noise <= self.geometry
 
 
 def estimated(
