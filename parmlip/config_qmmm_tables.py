@@ -76,12 +76,20 @@ def check_qmmm(tables: Mapping[str, Any]) -> None:
     if given.tolerance is not None and isinstance(given.radius, tuple):
         raise ConfigError(f"[qmmm] tolerance: needs one radius to grow, not radius = {show(given.radius)}")
     if reference is not None and reference.is_total:
-        where = f"with [reference] kind = {show(reference.kind)}, which has no site energies"
+        where = f"with [reference] kind = {show(reference.kind)}"
+        why = ", which has no site energies"
+        if reference.kind == "tight_binding":
+            why = ": it needs gradients and Hessians of single site energies, which tight binding does not give here"
         if given.kind == "energy":
-            raise ConfigError(f'[qmmm] kind = "energy": cannot be done {where}; write kind = "force"')
+            raise ConfigError(f'[qmmm] kind = "energy": cannot be done {where}{why}; write kind = "force"')
         if given.mm == "reference":
-            raise ConfigError(f'[qmmm] mm = "reference": cannot be done {where}')
+            raise ConfigError(f'[qmmm] mm = "reference": cannot be done {where}{why}')
         if given.buffer == "auto" and (reference.evaluator != "contour" or reference.cluster_radius is None):
-            raise ConfigError(f'[qmmm] buffer = "auto": must be a number {where} and no cutoff')
+            raise ConfigError(f'[qmmm] buffer = "auto": must be a number {where}, which has no cutoff')
+        if given.patch_test:
+            raise ConfigError(
+                f"[qmmm] patch_test: cannot be done {where}; the patch test of laws of whole structures, QM forces on "
+                "the perfect crystal, is always made (qmmm.buffer_force)"
+            )
     elif given.truth and "reference" not in tables["relax"].laws:
         raise ConfigError('[qmmm] truth: needs "reference" in [relax] laws; or write truth = false')

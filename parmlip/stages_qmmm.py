@@ -9,7 +9,8 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
     region                   (n_sites,) 0 qm, 1 buffer, 2 mm, 3 far_field;  distance  (n_sites,) from the core
     displacement             (n_sites, d) predictor and corrector;  forces  (n_sites, d) left at the end
     iterations, inner_iterations, residual_force (largest component left), method, start ("qm": that
-                             region relaxed alone; "predictor"; or "point 3": of the sweep, with a smaller QM region)
+                             region relaxed alone; "mm": the MM law's equilibrium; "predictor"; or "point 3": of the
+                             sweep, with a smaller QM region)
     seconds                  of the relaxation;  seconds_qm  of QM forces and their derivatives in it (force mixing)
     qm_evaluations           of QM forces (force mixing);  residual_norms  of all forces, by iteration
     qm_solved                clusters solved for them, not read from the cache (laws of whole structures)
@@ -34,6 +35,8 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
                              lowest_eigenvalue_residual, stability_steps;  stability  how it was found or why not
     growth/                  radius_angstrom, n_qm, estimate, noise, geometry_error (truth), each (n,), of the QM
                              regions that the tolerance led through (tolerance); all else is of the last
+    buffer_force             largest QM force on the perfect crystal in its cluster (laws of whole structures), whose
+                             patch test it is;  buffer_error  geometry error that these forces make, to first order
     ghost_force              largest component of dE^H(0) on the homogeneous crystal (site energies);
     ghost_force_corrected    with the load
     patch/                   with patch_test, a reference with site energies:
@@ -76,6 +79,7 @@ from parmlip.potentials.base import SiteLaw
 from parmlip.stages_dislocations import start
 from parmlip.stages_domain import predictor
 from parmlip.stages_equilibrium import crystal_of
+from parmlip.stages_qmmm_buffer import BufferError, buffer_error, warn_of_buffer
 from parmlip.stages_qmmm_errors import errors, errors_of_whole
 from parmlip.stages_qmmm_estimate import Growth, estimate_fields, has_estimate, largest_radius
 from parmlip.stages_qmmm_ghost import DeadLoad, dead_load, patch_fields
@@ -99,6 +103,7 @@ class _Coupled:
     fields: Fields
     estimate: Estimate | None
     dead: DeadLoad | None  # None: the reference has no site energies
+    buffer: BufferError | None  # None: it has, and buffers are as wide as it reaches
 
 
 def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
@@ -114,21 +119,20 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         while True:
             assert one.estimate is not None  # with a tolerance there is one
             error = fields["geometry_error"].value if "geometry_error" in fields else np.nan
-            growth.record(float(problem.regions.radius_a.max()), one.estimate, fields["n_qm"].value, float(error))
-            radius = None if growth.met else growth.next_radius(largest_radius(problem.found))
-            if radius is None:
+            by_buffer = one.buffer.geometry if one.buffer is not None else 0.0
+            radius = float(problem.regions.radius_a.max())
+            growth.record(radius, one.estimate, fields["n_qm"].value, float(error), by_buffer)
+            wanted = None if growth.met else growth.next_radius(largest_radius(problem.found))
+            if wanted is None:
                 break
             u_ad = comm.bcast(fields["displacement"].value)
             truth = {name: fields[name] for name in fields if name.startswith("truth")}
-            smaller = Smaller(float(problem.regions.radius_a.max()), u_ad, truth)
-            grown = problem.study.with_value("qmmm.radius", radius)
+            smaller = Smaller(radius, u_ad, truth)
+            grown = problem.study.with_value("qmmm.radius", wanted)
             one = _coupled(grown, results, comm, of, smaller)
             problem, fields = one.problem, one.fields
         if not growth.met:
-            logger.warning(
-                "[qmmm] tolerance = %g A is not met: no larger QM region fits into [simulation] radius = %g",
-                tolerance, problem.domain.radius,
-            )  # fmt: skip
+            logger.warning("[qmmm] tolerance = %g A is not met: %s", tolerance, growth.obstacle(problem.study))
         fields |= growth.fields()
     fields |= stability_fields(problem, comm.bcast(fields["displacement"].value))
     if problem.study.qmmm.patch_test and one.dead is not None:
@@ -151,6 +155,9 @@ def _coupled(study: Study, results: Results, comm: MPI.Comm, of: Crystal, smalle
     dead = None if reference is None else dead_load(problem)
     if dead is not None:
         fields |= dead.fields
+    buffer = None if reference is not None else buffer_error(problem)
+    if buffer is not None:
+        fields |= buffer.fields()
     begin = time.perf_counter()
     with timed("coupled equilibrium"):
         if study.qmmm.kind == "energy":
@@ -165,12 +172,14 @@ def _coupled(study: Study, results: Results, comm: MPI.Comm, of: Crystal, smalle
         u_ad = comm.bcast(fields["displacement"].value)
         told, estimate = estimate_fields(study, of, found, linear(problem), u_ad, crystal_in_cores(problem))
         fields |= told
+    if buffer is not None:
+        warn_of_buffer(problem, buffer, estimate)
     if study.qmmm.truth and reference is not None:
         fields |= errors(problem, fields)
     if study.qmmm.truth is True and reference is None:
         with timed("QM everywhere"):
             fields |= errors_of_whole(problem, fields)
-    return _Coupled(problem, fields, estimate, dead)
+    return _Coupled(problem, fields, estimate, dead, buffer)
 
 
 def _unrelaxed(
@@ -281,7 +290,7 @@ def _balance(problem: Problem, hybrid: HybridForces) -> tuple[Balance, str]:
     failure: ConvergenceError | None = None
     for start_nd, started in starts(problem, hybrid.energy):
         if failure is not None:
-            logger.warning("from a smaller QM region no balance is found: %s", failure)
+            logger.warning('%s; once more, from "%s"', failure, started)
         try:
             return balance_forces(hybrid, start_nd, problem.study.relax, what="force mixing"), started
         except ConvergenceError as error:

@@ -127,29 +127,41 @@ class Growth:
         self.tolerance = tolerance
         self._least_step = least_step  # angstrom
         self._seen: list[tuple[float, Estimate, int, float]] = []
+        self._by_buffer = 0.0  # angstrom
 
-    def record(self, radius: float, estimate: Estimate, n_qm: int, error: float) -> None:
-        """One coupled equilibrium; `error` is NaN without a truth."""
+    def record(self, radius: float, estimate: Estimate, n_qm: int, error: float, by_buffer: float = 0.0) -> None:
+        """One coupled equilibrium; `error` is NaN without a truth, `by_buffer` is not in the estimate, angstrom."""
         self._seen.append((radius, estimate, n_qm, error))
+        self._by_buffer = by_buffer
 
     @property
     def met(self) -> bool:
-        """Whether the last estimate, its noise added, is below the tolerance and not hidden by noise."""
+        """Whether the last estimate, noise and the buffer's error added, is below the tolerance and not all noise."""
         estimate = self._seen[-1][1]
-        return estimate.upper <= self.tolerance and estimate.is_told
+        return estimate.upper + self._by_buffer <= self.tolerance and estimate.is_told
 
     def next_radius(self, largest: float) -> float | None:
-        """R_QM that the decay seen so far asks for, at most `largest`, angstrom; None if there is no larger one."""
+        """R_QM that the decay seen so far asks for, at most `largest`, angstrom; None if no larger one helps."""
         radius, estimate, _, _ = self._seen[-1]
-        if radius >= largest - _EDGE:
+        if radius >= largest - _EDGE or self._by_buffer >= self.tolerance:
             return None
         rate = _RATE
         if len(self._seen) > 1:
             before, earlier, _, _ = self._seen[-2]
             seen = np.log(earlier.upper / estimate.upper) / np.log(radius / before)
             rate = float(np.clip(seen, *_RATES))
-        wanted = radius * min((estimate.upper / self.tolerance) ** (1.0 / rate), _GROWTH)
+        left = self.tolerance - self._by_buffer
+        wanted = radius * min((estimate.upper / left) ** (1.0 / rate), _GROWTH)
         return min(max(wanted, radius + self._least_step), largest)
+
+    def obstacle(self, study: Study) -> str:
+        """Why no larger region was taken, in words."""
+        if self._by_buffer >= self.tolerance:
+            return (
+                f"the surface of QM clusters alone makes an error of {self._by_buffer:.1e} A, whatever R_QM; make "
+                f"buffer = {study.qmmm.buffer} wider"
+            )
+        return f"no larger QM region fits into [simulation] radius = {study.simulation.radius:g}"
 
     def fields(self) -> Fields:
         """What the result file has of it."""

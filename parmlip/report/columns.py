@@ -37,6 +37,7 @@ COLUMNS: Final = (
     ("QM/MM energy error", "qmmm.energy_error", "{:.3e}"),
     ("energy excess", "qmmm.energy_excess", "{:.3e}"),
     ("ghost force", "qmmm.ghost_force", "{:.1e}"),
+    ("buffer force", "qmmm.buffer_force", "{:.1e}"),
     ("steps", "qmmm.iterations", "{:d}"),
     ("QM time", "qmmm.seconds_qm", "{:.2f}"),
     ("same QM/MM basin", "qmmm.same_basin", "{}"),
