@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h5py
 import numpy as np
 import pytest
 
@@ -147,7 +148,77 @@ def test_a_smaller_region_that_leads_nowhere_or_is_a_saddle_is_not_what_a_point_
     assert done.returncode == 0, done.stdout + done.stderr
     values = scalars(tmp_path / "run.h5")
     assert [values[f"sweep.{i}.qmmm.start"] for i in range(4)] == ["qm", "point 0", "qm", "point 1"]
-    assert "from a smaller QM region no balance is found: force mixing: no step lowers" in done.stdout
+    assert 'force mixing: no step lowers the residual force; once more, from "qm"' in done.stdout
+
+
+COPPER = """
+[run]
+stages = ["build", "reference", "train", "qmmm"]
+[crystal]
+lattice = "fcc"
+species = ["Cu"]
+lattice_constant = 3.61
+[reference]
+kind = "ase"
+calculator = "ase.calculators.emt.EMT"
+options = { asap_cutoff = true }
+[simulation]
+domain = "disc"
+radius = 12.0
+rim = 12.6
+[simulation.dislocations]
+kind = "single"
+line = [1, -1, 0]
+plane = [0, 0, 1]
+burgers = [0.5, 0.5, 0.0]
+elastic_constants = { C11 = 173.0, C12 = 116.0, C44 = 90.0 }
+[[training]]
+cell = [3, 3, 3]
+samples = 1
+test_samples = 0
+relax = false
+[surrogate]
+correlation_order = 3
+total_degree = 10
+cutoff = 5.0
+[fit]
+solver = "ridge"
+homogeneous = 0
+weights = "force_mixing_K1_virial"
+tolerance = 1e-6
+[relax]
+laws = ["surrogate"]
+force_tolerance = 1e-2
+[qmmm]
+radius = 5.0
+buffer = 6.0
+"""
+
+
+def test_about_dislocations_the_mm_equilibrium_saves_calls_of_a_calculator_unless_it_is_wild(tmp_path, monkeypatch):
+    (tmp_path / "run.toml").write_text(COPPER)
+
+    def run():
+        if (tmp_path / "run.h5").exists():  # once more, with the fit that is there
+            with h5py.File(tmp_path / "run.h5", "a") as file:
+                del file["qmmm"]
+        done = parmlip(tmp_path, "run.toml", "--resume")
+        assert done.returncode == 0, done.stdout + done.stderr
+        values = scalars(tmp_path / "run.h5")
+        return values["qmmm.start"], values["qmmm.qm_evaluations"], done.stdout
+
+    start, calls, _ = run()
+    assert start == "mm"
+    with monkeypatch.context() as patched:
+        patched.setattr(stages_qmmm_start, "_SOON", 1)
+        start, from_predictor, log = run()
+    assert start == "predictor"
+    assert calls < from_predictor
+    assert log.count("starts from the predictor, of the MM law there is no equilibrium: MM law alone: not conv") == 1
+    monkeypatch.setattr(stages_qmmm_start, "_FAR", 0.0)
+    start, again, log = run()
+    assert (start, again) == ("predictor", from_predictor)
+    assert log.count("starts from the predictor, the MM law's equilibrium is 0.") == 1
 
 
 @pytest.mark.mpi(3)
