@@ -13,6 +13,7 @@ from parmlip.construct_qmmm import check_everywhere, coupling, radius_warnings
 from parmlip.crystal.lattices import lattice_named
 from parmlip.crystal.regions import NAMES
 from parmlip.errors import ConfigError
+from parmlip.io.equilibria import relaxed_structures
 from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.pipeline import check_chain
 from parmlip.report.qmmm_table import read_coupled
@@ -153,8 +154,17 @@ def test_runs_on_several_ranks_agree_and_structures_carry_their_regions(kind, sh
         np.testing.assert_array_equal(its_region, region)
         assert abs(several["qmmm.geometry_error"] - one["qmmm.geometry_error"]) < 1e-8
         for path in paths:
-            atoms = ase.io.read(path.parent / "run_qmmm.xyz", parallel=False)
-            np.testing.assert_array_equal(atoms.arrays["region"], np.array(NAMES)[region])
+            for of in ("qmmm", "reference"):
+                atoms = ase.io.read(path.parent / f"run_{of}.xyz", parallel=False)
+                np.testing.assert_array_equal(atoms.arrays["region"], np.array(NAMES)[region])
+
+
+def test_the_structure_that_a_sweep_shares_carries_the_regions_of_every_point(swept):
+    found, file = relaxed_structures(swept / "run.h5"), ResultFile(swept / "run.h5")
+    for point in range(8):
+        region = np.array(NAMES)[file.read("qmmm", "region", point)]
+        np.testing.assert_array_equal(found["reference"].arrays[f"region_{point}"], region)
+        np.testing.assert_array_equal(found[f"qmmm_{point}"].arrays["region"], region)
 
 
 def test_regions_lie_about_the_middle_of_their_defects():

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from parmlip.crystal.regions import NAMES as REGIONS
 from parmlip.io.atoms import labelled
@@ -20,7 +21,8 @@ def relaxed_structures(path: Path) -> dict[str, Atoms]:
     """Every equilibrium with its energy difference, forces, and displacement from the reference configuration.
 
     The keys are `reference`, `surrogate` and `qmmm`, with `_<point>` behind where there is a sweep. Energies are
-    E(u) - E(0), mixed ones E(u) - E(u_0) to the predictor; there is none of mixed forces.
+    E(u) - E(0), mixed ones E(u) - E(u_0) to the predictor; there is none of mixed forces. With the stage qmmm all have
+    its regions, by name; an equilibrium that several points of a sweep share has `region_<point>` where they differ.
     """
     file = ResultFile(path)
     complete = {(name, point) for name, point, _ in file.stages()}
@@ -46,9 +48,21 @@ def relaxed_structures(path: Path) -> dict[str, Atoms]:
         for field in _SITE_FIELDS:
             if field in file.names(name, point):
                 atoms.set_array(field, np.asarray(file.read(name, field, point)))
-        if name == "qmmm":
-            atoms.set_array("region", np.array(REGIONS)[file.read(name, "region", point)])
+        for array, label_a in _regions(file, complete, point).items():
+            if len(label_a) == len(atoms):
+                atoms.set_array(array, np.array(REGIONS)[label_a])
         where = "" if point is None else f"_{point}"
         energy = float(file.read(name, "energy", point)) if "energy" in file.names(name, point) else None
         found[name.removeprefix("relax_") + where] = labelled(atoms, energy, f_ac)
     return found
+
+
+def _regions(file: ResultFile, complete: set[tuple[str, int | None]], point: int | None) -> dict[str, NDArray[np.int8]]:
+    """Labels of the regions of a point, or of all points for what is common to them, by the name of their array."""
+    points = sorted(p for name, p in complete if name == "qmmm" and p is not None and point in (None, p))
+    if ("qmmm", None) in complete:
+        return {"region": np.asarray(file.read("qmmm", "region"))}
+    labels = [np.asarray(file.read("qmmm", "region", p)) for p in points]
+    if labels and all(np.array_equal(label_a, labels[0]) for label_a in labels):
+        return {"region": labels[0]}
+    return {f"region_{p}": label_a for p, label_a in zip(points, labels, strict=True)}
