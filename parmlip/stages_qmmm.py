@@ -3,7 +3,8 @@
 What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies in eV, times in s:
 
     kind                     "energy" or "force"
-    radius_angstrom          R_QM, the largest of all cores; radius_lattice the same in lattice constants
+    radius_angstrom          R_QM, the largest of all cores; radius_lattice the same in lattice constants;
+                             radii_angstrom  (n_cores,) where several are given
     buffer_angstrom          R_BUF;  mm_radius_angstrom  R_MM
     n_qm, n_buffer, n_mm, n_far_field, n_cluster     sites; the cluster is QM and buffer
     region                   (n_sites,) 0 qm, 1 buffer, 2 mm, 3 far_field;  distance  (n_sites,) from the core
@@ -64,7 +65,7 @@ from parmlip.config import Study
 from parmlip.construct_qmmm import coupling, mm_law
 from parmlip.crystal.clamped_domain import ClampedDomain
 from parmlip.crystal.lattices import Lattice
-from parmlip.crystal.regions import NAMES
+from parmlip.crystal.regions import NAMES, largest_radius
 from parmlip.errors import ConvergenceError, GeometryError
 from parmlip.io.hdf5 import Field
 from parmlip.io.results import Results
@@ -81,7 +82,7 @@ from parmlip.stages_domain import predictor
 from parmlip.stages_equilibrium import crystal_of
 from parmlip.stages_qmmm_buffer import BufferError, buffer_error, warn_of_buffer
 from parmlip.stages_qmmm_errors import errors, errors_of_whole
-from parmlip.stages_qmmm_estimate import Growth, estimate_fields, has_estimate, largest_radius
+from parmlip.stages_qmmm_estimate import Growth, estimate_fields, has_estimate
 from parmlip.stages_qmmm_ghost import DeadLoad, dead_load, patch_fields
 from parmlip.stages_qmmm_mm import mm_fields
 from parmlip.stages_qmmm_problem import Problem, Smaller, crystal_in_cores, hybrid_forces, linear, mixed
@@ -122,7 +123,7 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
             by_buffer = one.buffer.geometry if one.buffer is not None else 0.0
             radius = float(problem.regions.radius_a.max())
             growth.record(radius, one.estimate, fields["n_qm"].value, float(error), by_buffer)
-            wanted = None if growth.met else growth.next_radius(largest_radius(problem.found))
+            wanted = None if growth.met else growth.next_radius(_largest(problem))
             if wanted is None:
                 break
             u_ad = comm.bcast(fields["displacement"].value)
@@ -139,6 +140,11 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         with timed("patch test"):
             fields |= patch_fields(problem, one.dead)
     return fields | of_mm
+
+
+def _largest(problem: Problem) -> float:
+    """R_QM beyond which regions do not fit into the domain, angstrom."""
+    return largest_radius(problem.regions, problem.domain.radius, problem.found.far_field)
 
 
 def _coupled(study: Study, results: Results, comm: MPI.Comm, of: Crystal, smaller: Smaller | None) -> _Coupled:
@@ -227,7 +233,9 @@ def _region_fields(problem: Problem) -> Fields:
         problem.study.qmmm.kind, radius, r.buffer, problem.domain.radius,
         ", ".join(f"{n} {name}" for name, n in counts.items()), n_cluster,
     )  # fmt: skip
-    return {
+    given = problem.study.qmmm.radius
+    each = {"radii_angstrom": Field(np.array(given), "A", "R_QM of each core")} if isinstance(given, tuple) else {}
+    return each | {
         "kind": Field(problem.study.qmmm.kind),
         "radius_angstrom": Field(radius, "A", "R_QM, the largest"),
         "radius_lattice": Field(radius / problem.of[1], "", "R_QM in lattice constants"),

@@ -175,10 +175,3 @@ class Growth:
         if np.isfinite(error).all():
             history["geometry_error"] = Field(np.array(error), "A", "against the truth")
         return {"tolerance_met": Field(self.met), "growth": Field(history)}
-
-
-def largest_radius(found: Coupling) -> float:
-    """R_QM for which QM region and buffer still lie where `coupling` lets them, angstrom."""
-    r = found.regions
-    clamped = float((r.distance_a[~r.free_a]).min(initial=np.inf))
-    return min(found.domain.radius, clamped - _EDGE) - max(r.buffer - found.far_field, 0.0) - _EDGE

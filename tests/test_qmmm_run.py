@@ -312,3 +312,16 @@ def test_a_qm_region_within_the_reach_of_the_mm_law_is_told():
     assert radius_warnings(study("qmmm.radius=5.0")) == []
     assert len(radius_warnings(study("sweep.qmmm.radius=[12.0, 4.0, 3.0]"))) == 2
     assert radius_warnings(study("qmmm.radius=3.0", "qmmm.mm=reference")) == []
+
+
+def test_radii_of_several_cores_are_all_kept(tmp_path):
+    text = INPUT.replace(
+        '{ kind = "vacancy", at = [0, 0] }', '{ kind = "vacancy", at = [-5, 0] }, { kind = "vacancy", at = [5, 0] }'
+    )
+    (tmp_path / "run.toml").write_text(text)
+    keys = ("qmmm.radius=[8.0, 9.0]", "qmmm.truth=false", 'run.stages=["build","reference","train","qmmm"]')
+    done = parmlip(tmp_path, "run.toml", *(part for key in keys for part in ("--set", key)))
+    assert done.returncode == 0, done.stdout + done.stderr
+    file = ResultFile(tmp_path / "run.h5")
+    assert list(file.read("qmmm", "radii_angstrom")) == [8.0, 9.0]
+    assert file.read("qmmm", "radius_angstrom") == 9.0

@@ -22,6 +22,7 @@ NAMES: Final = ("qm", "buffer", "mm", "far_field")  # by label
 
 # Sites at exactly the radius are within it, whatever the rounding of their coordinates.
 _ON_EDGE: Final = 1e-9
+_BESIDE: Final = 1e-6  # angstrom: the largest radius leaves so much beside it
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,11 +138,20 @@ def check_sizes(regions: Regions, mm_radius: float, *, needed: float, why: str, 
     within = regions.distance_a <= regions.radius_a + max(regions.buffer - far_field, 0.0)
     if (within & ~regions.free_a).any() or radius + max(regions.buffer - far_field, 0.0) > mm_radius:
         rim = f", its rim of {far_field:g} A included" if far_field else ""
+        largest = np.floor(100.0 * largest_radius(regions, mm_radius, far_field)) / 100.0
+        help_of = "make buffer smaller, or the domain larger"
+        if largest > 0.0:
+            help_of = f"make radius at most {largest:g}, buffer smaller, or the domain larger"
         raise ConfigError(
             f"[qmmm] radius = {radius:g}: with the buffer of {regions.buffer:g} A it must end within the free "
-            f"region, [simulation] radius = {mm_radius:g} A about its centre{rim}; make radius or buffer "
-            "smaller, or the domain larger"
+            f"region, [simulation] radius = {mm_radius:g} A about its centre{rim}; {help_of}"
         )
+
+
+def largest_radius(regions: Regions, mm_radius: float, far_field: float) -> float:
+    """R_QM with which QM region and buffer still lie where `check_sizes` lets them, angstrom. Local."""
+    clamped = float((regions.distance_a[~regions.free_a]).min(initial=np.inf))
+    return min(mm_radius, clamped - _BESIDE) - max(regions.buffer - far_field, 0.0) - _BESIDE
 
 
 def _distances(supercell: Supercell, cores_nc: RealArray, in_plane: bool) -> RealArray:

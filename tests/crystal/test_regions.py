@@ -94,6 +94,15 @@ def test_a_buffer_that_is_too_small_and_a_region_that_is_too_large_are_refused(r
         check_sizes(found, 12.0, needed=4.0, why="twice the cutoff")
 
 
+def test_a_region_that_is_too_large_is_told_the_largest_that_fits():
+    cell = block(24.0)
+    with pytest.raises(ConfigError, match="make radius at most 7.99, buffer smaller, or the domain larger"):
+        check_sizes(build_regions(cell, ORIGIN, 9.0, 4.0, within(cell, 12.0), in_plane=True), 12.0, needed=4.0, why="")
+    check_sizes(build_regions(cell, ORIGIN, 7.99, 4.0, within(cell, 12.0), in_plane=True), 12.0, needed=4.0, why="")
+    with pytest.raises(ConfigError, match="; make buffer smaller, or the domain larger"):
+        check_sizes(build_regions(cell, ORIGIN, 3.0, 13.0, within(cell, 12.0), in_plane=True), 12.0, needed=4.0, why="")
+
+
 def test_a_region_that_reaches_out_of_the_free_one_on_one_side_is_refused():
     cell = block(24.0)
     found = build_regions(cell, np.array([[6.0, 0.0, 0.0]]), 4.0, 4.0, within(cell, 12.0), in_plane=True)
