@@ -56,8 +56,8 @@ def importance(
 
     Standard deviation of the square of the estimate, of 48 and 96 sites, relative to the square, expansions of order 2
     as MM law: vacancy in a disc (r^-3; r^-5; this) 1.24, 0.60, 0.50 and 0.49, 0.28, 0.17; edge (r^-3; this) 0.61, 0.53
-    and 0.36, 0.39. About a vacancy in a ball (2,482 sites) half of the estimates from 96 sites by r^-7 are below 0.22 of
-    the error: forces go with the directions in which the crystal is strained, not with the distance alone.
+    and 0.36, 0.39. About a vacancy in a ball (2,482 sites) half of the estimates from 96 sites by r^-7 are below 0.22
+    of the error: forces go with the directions in which the crystal is strained, not with the distance alone.
 
     Parameters
     ----------
