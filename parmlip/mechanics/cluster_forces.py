@@ -54,7 +54,7 @@ class ClusterForces:
 
     There are no derivatives: about a vacancy in silicon forces of 1e-4 eV / angstrom are found in 7 to 8 calls by the
     quasi-Newton method of `balance_forces`, in 19 without its memory, in 25 by Newton's method with derivatives by
-    differences of calls; about an edge dislocation, from the predictor, those of 1e-3 in 28. Clusters of sites
+    differences of calls; about an edge dislocation, from the predictor, those of 1e-3 in 29. Clusters of sites
     (`ContourTightBinding`) want a radius between shells of neighbours: sites that cross it make forces jump, and the
     search ends there (in silicon at 6.7 angstrom, by the shell at 6.65, not at 7.36).
 
