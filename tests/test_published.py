@@ -55,6 +55,16 @@ def test_a_published_table_stands_beside_the_points_that_it_has(tmp_path):
     assert lines[begin + 8] == "2 published rows have no point in the sweep"
 
 
+def test_a_published_row_counts_once_against_all_points_of_it_which_are_told_apart(tmp_path):
+    published = 'training.cell, train.fit_seconds\n"[3, 2]", 27.8\n"[4, 3]", 56.6\n'
+    lines = table(fits(tmp_path / "fits.h5", published))
+    begin = lines.index("beside published numbers")
+    assert lines[begin + 1].split() == ["training.cell", "surrogate.total_degree", "fit", "time", "published"]
+    assert [line.split()[2] for line in lines[begin + 4 : begin + 7]] == ["10", "10", "14"]
+    total = "fit time in all: 6.0 s, published 84.4 s, 14.1 times as long"
+    assert lines[begin + 7] == f"{total} (each published row once, all our points of it)"
+
+
 def test_errors_of_observations_beside_energies_and_forces_have_a_column(tmp_path):
     head, units, _, *rows = table(fits(tmp_path / "fits.h5", ""))
     assert head.endswith("force_derivative_1")

@@ -82,15 +82,20 @@ def _number(cell: str, where: str) -> float | None:
 
 
 def beside(published: Published, values: Mapping[str, Any], points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Lines of text: for every point that was published a row with ours and theirs, and sums of times."""
+    """Lines of text: for every point that was published a row with ours and theirs, and sums of times.
+
+    A published row counts once, however many points it stands beside: against the sum of their times, of all choices
+    the one that flatters ours least.
+    """
     of_point = [tuple(swept_value(point.get(key)) for key in published.keys) for point in points]
     found = [(i, n) for i, mine in enumerate(of_point) for n, (of, _) in enumerate(published.rows) if of == mine]
     pairs = [(i, published.rows[n][1]) for i, n in found]
     lines = ["", "beside published numbers", *(f"  {line}" for line in published.about)]
     if not pairs:
         return [*lines, "  no point of the sweep was published"]
-    rows = [[*published.keys], [""] * len(published.keys)]
-    rows += [[in_words(points[i].get(key, "")) for key in published.keys] for i, _ in pairs]
+    keys = [*published.keys, *_telling(found, points, published.keys)]
+    rows = [[*keys], [""] * len(keys)]
+    rows += [[in_words(points[i].get(key, "")) for key in keys] for i, _ in pairs]
     sums = []
     for column, key in enumerate(published.results):
         heading, unit, form = column_of(key)
@@ -101,14 +106,27 @@ def beside(published: Published, values: Mapping[str, Any], points: Sequence[Map
             rows[1].append(unit)
             for row, cell in zip(rows[2:], cells, strict=True):
                 row.append("-" if cell is None else _shown(form, cell))
-        both = [(float(a), b) for a, b in zip(ours, theirs, strict=True) if a is not None and b is not None]
+        both = [
+            (n, float(a), b)
+            for (_, n), a, b in zip(found, ours, theirs, strict=True)
+            if a is not None and b is not None
+        ]
         if unit == "s" and both:
-            total, published_total = (math.fsum(x) for x in zip(*both, strict=True))
+            total, once = math.fsum(a for _, a, _ in both), {n: b for n, _, b in both}
+            published_total = math.fsum(once.values())
             ratio = f", {published_total / total:.1f} times as long" if total > 0.0 else ""
-            sums.append(f"{heading} in all: {total:.1f} s, published {published_total:.1f} s{ratio}")
+            several = " (each published row once, all our points of it)" if len(once) < len(both) else ""
+            sums.append(f"{heading} in all: {total:.1f} s, published {published_total:.1f} s{ratio}{several}")
     missing = len(published.rows) - len({n for _, n in found})
     lines += aligned(rows) + sums
     return lines + ([f"{missing} published rows have no point in the sweep"] if missing > 0 else [])
+
+
+def _telling(found: Sequence[tuple[int, int]], points: Sequence[Mapping[str, Any]], told: Sequence[str]) -> list[str]:
+    """Swept keys by which points of one published row differ."""
+    groups = [[points[i] for i, n in found if n == row] for row in dict.fromkeys(n for _, n in found)]
+    keys = dict.fromkeys(key for point in points for key in point if key not in told)
+    return [key for key in keys if any(len({in_words(point.get(key, "")) for point in group}) > 1 for group in groups)]
 
 
 def _shown(form: str, cell: Any) -> str:
