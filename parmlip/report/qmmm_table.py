@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -11,10 +11,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from parmlip.analysis.errors import fit_slope
 from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS
 from parmlip.io.hdf5 import ResultFile, scalars
-from parmlip.report.columns import in_words
-from parmlip.report.sweep import FEWEST, ErrorCurve, key_at
+from parmlip.report.qmmm_names import grows, labels_of, telling
+from parmlip.report.sweep import FEWEST, SPREAD, WIDEST, ErrorCurve, key_at
 
 RealArray = NDArray[np.float64]
 
@@ -22,6 +23,9 @@ QUANTITIES: Final[Mapping[str, str]] = {
     "geometry_error": "geometry error", "energy_error": "energy error", "energy_excess": "energy excess",
 }  # fmt: skip
 _POINTS: Final = 2  # are drawn; a slope needs `FEWEST`
+_NEAR_RIM: Final = 0.5  # of R_MM: a larger R_QM leaves less MM than the rates of the theory are about
+_SLOWER: Final = 0.6  # of the theory's slope: less at the end, after more before, is a floor
+_SHOWS: Final = 0.1  # of the forces that the coupling is in error by: more left by the relaxation shows in its error
 _DISTURBED: Final = ("force_constant_error", "third_order_error", "elastic_error", "short_wave_error")
 
 
@@ -34,6 +38,9 @@ class Coupled(ErrorCurve):
     rate: float | None  # of the geometry error, -3 for R^-3, by the theory (of a fit: until its error shows)
     lattice_constant: float = 1.0  # angstrom
     conditions: Mapping[str, float] = field(default_factory=dict)  # relative errors of what a fit was to match
+    r_mm: RealArray = field(default_factory=lambda: np.zeros(0))  # (n,) R_MM, angstrom; empty or NaN: not known
+    rim: float = 0.0  # angstrom: twice the range of the laws, at the least
+    left: RealArray = field(default_factory=lambda: np.zeros(0))  # (n,) force left, of that which the error is of
 
     def window(self, quantity: str) -> tuple[float, float]:
         """Least and largest R_QM of the points that a slope is fitted to, angstrom."""
@@ -45,44 +52,104 @@ class Coupled(ErrorCurve):
         use = self.usable(quantity)
         return np.asarray(np.diff(np.log(self.errors[quantity][use])) / np.diff(np.log(self.x[use])))
 
+    def no_slope(self, quantity: str) -> str | None:
+        """Why points that are enough have no slope; None where they have one, or are too few."""
+        use = self.usable(quantity)
+        x = self.x[use]
+        if len(np.unique(x)) < FEWEST or self.slope(quantity) is not None:
+            return None
+        if x.max() < SPREAD * x.min():
+            return f"R_QM differ by less than a factor of {SPREAD:g}"
+        low, high = fit_slope(x, self.errors[quantity][use]).interval()
+        return f"its 95 % interval, {low:.1f} to {high:.1f}, is wider than {WIDEST:g}"
+
+    def remarks(self, quantity: str) -> list[str]:
+        """What a slope of these errors is not told without."""
+        use = self.usable(quantity)
+        found = []
+        if len(self.r_mm):
+            near = use & ((self.x > _NEAR_RIM * self.r_mm) | (self.r_mm - self.x < self.rim))
+            if near.any():
+                found.append(f"few MM sites before the rim at R_QM {_listed(self.x[near])}")
+        if quantity == "geometry_error" and self.floor():
+            found.append("floor at the end")
+        if quantity == "geometry_error" and len(self.left):
+            shows = use & (self.left > _SHOWS)
+            if shows.any():
+                found.append(
+                    f"limited by force_tolerance at R_QM {_listed(self.x[shows])}: the force left is "
+                    f"{self.left[shows].max():.2g} of the coupling's"
+                )
+        return found
+
+    def floor(self) -> bool:
+        """Whether geometry errors fall clearly slower than by the theory at the end, as they did not before."""
+        local = self.local_slopes("geometry_error")
+        if self.rate is None or len(local) < _POINTS:
+            return False
+        return bool(local[-1] > _SLOWER * self.rate and local[:-1].min() <= _SLOWER * self.rate)
+
+
+def _listed(x: RealArray) -> str:
+    return ", ".join(f"{radius:g}" for radius in x)
+
 
 def read_coupled(path: Path) -> list[Coupled]:
     """Series over at least two radii; none without the stage qmmm, a truth or a sweep."""
     values, file = scalars(path), ResultFile(path)
-    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    inputs = None
+    found: dict[tuple[tuple[tuple[str, str], ...], str], list[dict[str, Any]]] = {}
     points = file.points()
-    told = {"qmmm.radius", "simulation.radius"} if _grows(points) else {"qmmm.radius"}
+    growing = grows(points)
+    told = {"qmmm.radius", "simulation.radius"} if growing else {"qmmm.radius"}
+    inputs = _flat(tomllib.loads(str(file.meta()["config"]))) if points else {}
     for i, point in enumerate(points):
         name = f"sweep.{i}.qmmm."
         if f"{name}geometry_error" not in values:
             continue
-        inputs = tomllib.loads(str(file.meta()["config"])) if inputs is None else inputs
-        here = {**_flat(inputs), **point}
-        label = _name(point, here, told)
+        here = {**inputs, **point}
         row: dict[str, Any] = {q: float(values.get(f"{name}{q}", np.nan)) for q in QUANTITIES}
         row |= {"radius": float(values[f"{name}radius_angstrom"]), "same": bool(values[f"{name}same_basin"])}
-        row["rate"] = _rate(here, str(values[f"{name}kind"]))
+        row["here"], row["rate"] = here, _rate(here, str(values[f"{name}kind"]))
         row["a"] = row["radius"] / float(values[f"{name}radius_lattice"])
+        row["r_mm"] = float(values.get(f"{name}mm_radius_angstrom", np.nan))
+        row["rim"] = float(values.get(key_at(values, i, "build.rim"), 0.0))
+        of = float(values.get(f"{name}residual_reference", np.nan))
+        row["left"] = float(values.get(f"{name}residual_force", np.nan)) / of if of > 0.0 else np.nan
         row["eps"] = {
             name: float(values[key])
             for name in OBSERVATION_NAMES
             if (key := key_at(values, i, f"train.matching.{name}.relative")) in values and name != "site_energy_0"
         }
-        found.setdefault((label, str(values[f"{name}kind"])), []).append(row)
+        found.setdefault((telling(point, here, told), str(values[f"{name}kind"])), []).append(row)
+    labels = _labels(found, growing)
     series = []
-    for (label, kind), rows in found.items():
+    for (telling_of, kind), rows in found.items():
         rows.sort(key=lambda row: row["radius"])
         radius = np.array([row["radius"] for row in rows])
         if len(np.unique(radius)) >= _POINTS:
             errors = {q: np.array([row[q] for row in rows]) for q in QUANTITIES}
             series.append(
                 Coupled(
-                    label=label, kind=kind, x=radius, errors=errors, same_basin=np.array([row["same"] for row in rows]),
+                    label=labels[telling_of, kind], kind=kind, x=radius, errors=errors,
+                    same_basin=np.array([row["same"] for row in rows]),
                     rate=rows[0]["rate"], lattice_constant=rows[0]["a"], conditions=rows[0]["eps"],
+                    r_mm=np.array([row["r_mm"] for row in rows]), rim=max(row["rim"] for row in rows),
+                    left=np.array([row["left"] for row in rows]),
                 )
             )  # fmt: skip
     return series
+
+
+def _labels(
+    found: Mapping[tuple[tuple[tuple[str, str], ...], str], Sequence[Mapping[str, Any]]], growing: bool
+) -> dict[tuple[tuple[tuple[str, str], ...], str], str]:
+    """Of every series, told from the others of its kind of mixing."""
+    labels: dict[tuple[tuple[tuple[str, str], ...], str], str] = {}
+    for kind in dict.fromkeys(kind for _, kind in found):
+        of = [one for one in found if one[1] == kind]
+        words = labels_of([(found[one][0]["here"], one[0]) for one in of], growing=growing)
+        labels |= dict(zip(of, words, strict=True))
+    return labels
 
 
 def coupled_lines(path: Path) -> list[str]:
@@ -91,52 +158,39 @@ def coupled_lines(path: Path) -> list[str]:
     for one in read_coupled(path):
         before = f"{one.label}: " if one.label else ""
         for quantity, words in QUANTITIES.items():
-            slope = one.slope(quantity)
-            if slope is None:
-                n = len(np.unique(one.x[one.usable(quantity)]))
-                if quantity == "geometry_error" and n < FEWEST:
-                    local = ", ".join(f"{x:.1f}" for x in one.local_slopes(quantity))
-                    lines.append(
-                        f"{before}{one.kind} mixing, {words}: {n} point{'s' if n != 1 else ''} of R_QM in the "
-                        f"reference's basin, a slope is fitted to {FEWEST}"
-                        + (f"; from point to point R_QM^{local}" if local else "")
-                    )
-                continue
-            low, high = slope.interval()
-            theory = ""
-            if one.rate is not None and quantity == "geometry_error":
-                theory = f"; theory R_QM^{one.rate:g}"
-                if one.conditions:
-                    told = ", ".join(f"{name} {error:.1e}" for name, error in one.conditions.items())
-                    theory += f" until the errors of the fit show ({told})"
-                local = ", ".join(f"{x:.1f}" for x in one.local_slopes(quantity))
-                theory += f"; from point to point {local}"
-            first, last = (r / one.lattice_constant for r in one.window(quantity))
-            lines.append(
-                f"{before}{one.kind} mixing, {words} ~ R_QM^{slope.slope:.2f} over {slope.n} points of {first:.1f} to "
-                f"{last:.1f} a, 95 % interval {low:.2f} to {high:.2f}{theory}"
-            )
+            line = _slope_line(one, quantity)
+            if line is not None:
+                remarks = "".join(f"; {remark}" for remark in one.remarks(quantity))
+                lines.append(f"{before}{one.kind} mixing, {words}{line}{remarks}")
     return lines
 
 
-def _grows(points: list[dict[str, Any]]) -> bool:
-    """Whether each R_QM of a sweep has an R_MM of its own: one series then, whose domain grows with the QM region."""
-    pairs = {(str(p.get("qmmm.radius")), str(p.get("simulation.radius"))) for p in points}
-    return len(pairs) > 1 and all(len({pair[i] for pair in pairs}) == len(pairs) for i in (0, 1))
-
-
-def _name(point: Mapping[str, Any], here: Mapping[str, Any], told: set[str]) -> str:
-    """What tells a series from the others: the MM law in words where that is swept, then swept keys not `told`."""
-    words = ["R_MM with R_QM"] if "simulation.radius" in told else []
-    if {"surrogate.kind", "fit.weights"} & set(point):
-        told = told | {"surrogate.kind", "surrogate.states", "surrogate.order", "fit.weights", "surrogate.total_degree",
-                       "surrogate.correlation_order", "surrogate.cutoff"}  # fmt: skip
-        if here.get("surrogate.kind") == "taylor":
-            words.append(f"expansion, order {here['surrogate.order']}")
-        else:
-            weights = here.get("fit.weights")
-            words.append(f"ACE, {weights}" if isinstance(weights, str) else "ACE")
-    return ", ".join(words + [f"{key} = {in_words(value)}" for key, value in point.items() if key not in told])
+def _slope_line(one: Coupled, quantity: str) -> str | None:
+    """What follows the name of an error; None where there is nothing to tell."""
+    slope, why = one.slope(quantity), one.no_slope(quantity)
+    is_geometry = quantity == "geometry_error"
+    local = ", ".join(f"{x:.1f}" for x in one.local_slopes(quantity)) if is_geometry else ""
+    n = int(np.count_nonzero(one.usable(quantity)))
+    if slope is None:
+        between = f"; from point to point R_QM^{local}" if local else ""
+        if why is not None:
+            return f": no slope over {n} points, {why}{between}"
+        few = f": {n} point{'s' if n != 1 else ''} of R_QM in the reference's basin, a slope is fitted to {FEWEST}"
+        return few + between if is_geometry else None
+    low, high = slope.interval()
+    theory = ""
+    if is_geometry and one.rate is not None:
+        theory = f"; theory R_QM^{one.rate:g}"
+        if one.conditions:
+            told = ", ".join(f"{name} {error:.1e}" for name, error in one.conditions.items())
+            theory += f" until the errors of the fit show ({told})"
+    if local:
+        theory += f"; from point to point {local}"
+    first, last = (r / one.lattice_constant for r in one.window(quantity))
+    return (
+        f" ~ R_QM^{slope.slope:.2f} over {slope.n} points of {first:.1f} to "
+        f"{last:.1f} a, 95 % interval {low:.2f} to {high:.2f}{theory}"
+    )
 
 
 def _rate(values: Mapping[str, Any], kind: str) -> float | None:
@@ -149,6 +203,8 @@ def _rate(values: Mapping[str, Any], kind: str) -> float | None:
     found = _matched(values, kind)
     if found is None:
         return None
+    if kind == "energy" and values.get("surrogate.kind") != "taylor" and not values.get("qmmm.correction", True):
+        return None  # the ghost forces of a fit do not fall with R_QM
     matched, virial = found
     if "simulation.dislocations" in values:
         rate = float(matched - 1 if kind == "energy" else matched)

@@ -85,7 +85,7 @@ def test_fits_have_the_rates_of_what_their_weights_match(tmp_path, weights, kind
 
 @pytest.mark.parametrize(("domains", "labels"), [
     ((40.0, 56.0, 80.0, 112.0), ["R_MM with R_QM"]),
-    ((40.0, 40.0, 80.0, 80.0), ["simulation.radius = 40.0", "simulation.radius = 80.0"]),
+    ((40.0, 40.0, 80.0, 80.0), ["R_MM = 40 A", "R_MM = 80 A"]),
 ])  # fmt: skip
 def test_radii_with_domains_of_their_own_are_one_series(tmp_path, domains, labels):
     file = ResultFile(tmp_path / "run.h5")
@@ -129,6 +129,75 @@ def test_the_figure_has_a_panel_with_every_series_and_line(tmp_path):
     assert axes.get_xscale() == axes.get_yscale() == "log"
     (written_figure,) = [p for p in draw(path, tmp_path) if p.name == "run_qmmm.png"]
     assert written_figure.stat().st_size > 10_000
+
+
+ENERGY_MIXING = CONFIG.format(kind="energy", domain="disc", defect="")
+
+
+def swept_run(path, points, config=ENERGY_MIXING, **more):
+    """A result file with a point for each of some swept values, errors R^-3 unless `more` says otherwise."""
+    file = ResultFile(path)
+    file.create({"config": config, "input": "", "published": ""})
+    for point, swept in enumerate(points):
+        radius = swept["qmmm.radius"]
+        fields = {"geometry_error": radius**-3.0, "same_basin": True, "kind": "energy", "radius_angstrom": radius,
+                  "radius_lattice": radius / LATTICE_CONSTANT}  # fmt: skip
+        fields |= {name: value(radius) for name, value in more.items()}
+        file.write_stage("qmmm", {k: Field(v) for k, v in fields.items()}, point=point, swept=swept)
+    return path
+
+
+def test_series_of_the_same_weights_are_told_apart_by_every_swept_key_that_counts(tmp_path):
+    points = [
+        {"surrogate.kind": kind, "surrogate.order": 2, "surrogate.total_degree": degree, "surrogate.cutoff": 5.0,
+         "fit.weights": "energy_mixing_K2", "qmmm.radius": radius}
+        for kind, degree in (("taylor", 10), ("ace", 10), ("ace", 14)) for radius in RADII
+    ]  # fmt: skip
+    found = read_coupled(swept_run(tmp_path / "run.h5", points))
+    assert [(one.label, len(one.x)) for one in found] == [
+        ("expansion, order 2", 4),
+        ("ACE, energy_mixing_K2, total degree 10", 4),
+        ("ACE, energy_mixing_K2, total degree 14", 4),
+    ]
+
+
+def test_couplings_with_and_without_load_have_labels_in_words_and_only_one_has_the_rate_of_the_theory(tmp_path):
+    points = [{"qmmm.correction": on, "qmmm.radius": radius} for on in (False, True) for radius in RADII]
+    config = ENERGY_MIXING.replace("{ energy = 100.0 }", '"energy_mixing_K2"')
+    found = read_coupled(swept_run(tmp_path / "run.h5", points, config))
+    assert [(one.label, one.rate) for one in found] == [
+        ("ghost forces not corrected", None), ("ghost forces corrected", -3.0),
+    ]  # fmt: skip
+
+
+def test_slopes_are_told_with_what_limits_them(tmp_path):
+    points = [{"surrogate.kind": "taylor", "qmmm.radius": radius} for radius in RADII]
+    path = swept_run(
+        tmp_path / "run.h5", points, mm_radius_angstrom=lambda r: 50.0, residual_reference=lambda r: 1e-3,
+        residual_force=lambda r: 5e-4 if r == 20.0 else 1e-6, geometry_error=lambda r: max(r**-3.0, 14.0**-3.5),
+    )  # fmt: skip
+    (line,) = coupled_lines(path)
+    assert "few MM sites before the rim at R_QM 28;" in line
+    assert "floor at the end" in line
+    assert "limited by force_tolerance at R_QM 20: the force left is 0.5 of the coupling's" in line
+    (clean,) = coupled_lines(
+        swept_run(
+            tmp_path / "clean.h5", points, mm_radius_angstrom=lambda r: 90.0, residual_reference=lambda r: 1e-3,
+            residual_force=lambda r: 1e-6,
+        )
+    )  # fmt: skip
+    assert not any(word in clean for word in ("few MM", "floor", "force_tolerance"))
+
+
+def test_a_slope_that_is_not_told_has_its_reason(tmp_path):
+    points = [{"surrogate.kind": "taylor", "qmmm.radius": radius} for radius in RADII]
+    errors = dict(zip(RADII, (1e-1, 1e-6, 1e-1, 1e-7), strict=True))
+    (line,) = coupled_lines(swept_run(tmp_path / "run.h5", points, geometry_error=errors.get))
+    assert "no slope over 4 points, its 95 % interval" in line
+    assert "is wider than 10" in line
+    close = [{"surrogate.kind": "taylor", "qmmm.radius": radius} for radius in (10.0, 11.0, 12.0, 13.0)]
+    (line,) = coupled_lines(swept_run(tmp_path / "close.h5", close))
+    assert "no slope over 4 points, R_QM differ by less than a factor of 1.5" in line
 
 
 def test_two_radii_are_drawn_and_the_table_says_what_a_slope_needs(tmp_path):
