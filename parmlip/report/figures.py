@@ -10,11 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parmlip.errors import DataError
-from parmlip.io.hdf5 import ResultFile, scalars
 from parmlip.report.attempt_figure import attempt_panel, read_attempts
 from parmlip.report.bounds import read_bounds
 from parmlip.report.bounds_figure import bounds_panel
-from parmlip.report.columns import in_words
 from parmlip.report.core_figure import core_figure
 from parmlip.report.core_maps import read_core_maps
 from parmlip.report.dislocation_figure import dislocation_panels, shown_quantities
@@ -25,11 +23,14 @@ from parmlip.report.entropy_figure import learning_panels, parity_panels, read_e
 from parmlip.report.formation_figure import formation_panels, n_panels, read_formations
 from parmlip.report.labels import place_labels, plain_ticks
 from parmlip.report.locality_figure import locality_panels, read_locality
-from parmlip.report.qmmm_figure import coupled_panel
-from parmlip.report.qmmm_table import read_coupled
+from parmlip.report.panels import empty_figure, nothing, panels_of
+from parmlip.report.qmmm_figure import coupled_figure
+from parmlip.report.qmmm_patch import patch_panels, read_patches
+from parmlip.report.qmmm_table import heading, read_coupled
 from parmlip.report.rates_figure import rates_panels, read_rates
 from parmlip.report.separation import read_separations, separation_panels
-from parmlip.report.sweep import THEORY, Sweep, key_at, read_sweep
+from parmlip.report.summary_figure import best_point, summary_figure
+from parmlip.report.sweep import THEORY, Sweep, read_sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,6 +67,7 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
     `<stem>_entropy`: of surrogates of the entropy, predictions against labels, or learning curves of a sweep.
     `<stem>_formation_entropy`: site entropies and free energies, or formation entropies against the size of the cell.
     `<stem>_qmmm`: of a sweep over R_QM, errors against it with fitted slopes and the theory's, a panel for each mixing.
+    `<stem>_patch`: of patch tests, forces before relaxation against the distance, a panel for each R_QM.
     `<stem>_locality`, `<stem>_rates`: of these stages. `<stem>_attempt`: errors of attempt frequencies by surrogates of
     the entropy against the number of rattled saddles in their training set.
     `<stem>_cores`: of straight dislocations, for each law a map of the core: differential displacements of screws,
@@ -98,67 +100,71 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
             if of_lines:
                 quantities = shown_quantities(of_lines)
                 height = 5.0 + 0.22 * (len(of_lines) + 3)
-                figure, panels = _panels(len(quantities), 5.6, height, rows=(len(quantities) + 1) // 2)
+                figure, panels = panels_of(len(quantities), 5.6, height, rows=(len(quantities) + 1) // 2)
                 dislocation_panels(panels, of_lines, quantities)
                 written += _save(figure, directory, f"{Path(path).stem}_{DOMAIN_FIGURES[against]}", formats)
         for against in ("L", "RMSE"):
             chosen = [one for one in series if one.against == against]
             if chosen:
-                figure, (left, right) = _panels(2, 5.6, 5.4 + 0.22 * len(chosen))
+                figure, (left, right) = panels_of(2, 5.6, 5.4 + 0.22 * len(chosen))
                 domain_panels(left, right, chosen)
                 written += _save(figure, directory, f"{Path(path).stem}_{DOMAIN_FIGURES[against]}", formats)
         if sweep is not None and not series and not lines:
             written += _save(_errors_figure(sweep), directory, f"{Path(path).stem}_errors", formats)
         separations = read_separations(path)
         if separations:
-            figure, (left, right) = _panels(2, 5.6, 5.0 + 0.22 * len(separations))
+            figure, (left, right) = panels_of(2, 5.6, 5.0 + 0.22 * len(separations))
             separation_panels(left, right, separations)
             written += _save(figure, directory, f"{Path(path).stem}_separation", formats)
         bounds = read_bounds(path)
         if bounds is not None:
-            figure, panels = _panels(2, 5.6, 5.4)
+            figure, panels = panels_of(2, 5.6, 5.4)
             for axes, kind in zip(panels, bounds.terms, strict=True):
                 bounds_panel(axes, bounds, kind)
             written += _save(figure, directory, f"{Path(path).stem}_bounds", formats)
         fits = read_entropy_fits(path)
         if fits:
-            figure, (left, right) = _panels(2, 5.6, 5.0)
+            figure, (left, right) = panels_of(2, 5.6, 5.0)
             (learning_panels(left, right, fits) if len(fits) > 1 else parity_panels(left, right, fits[0]))
             written += _save(figure, directory, f"{Path(path).stem}_entropy", formats)
         coupled = read_coupled(path)
         if coupled:
             kinds = list(dict.fromkeys(one.kind for one in coupled))
-            figure, panels = _panels(len(kinds), 6.4, 5.4 + 0.24 * len(coupled))
-            for axes, kind in zip(panels, kinds, strict=True):
-                coupled_panel(axes, [one for one in coupled if one.kind == kind])
+            figure, panels = panels_of(len(kinds), 6.4, 5.4 + 0.24 * len(coupled))
+            coupled_figure(figure, panels, coupled, heading(path))
             written += _save(figure, directory, f"{Path(path).stem}_qmmm", formats)
+        patches = read_patches(path)
+        if patches:
+            figure, panels = panels_of(len(patches), 5.0, 5.2)
+            patch_panels(panels, patches)
+            written += _save(figure, directory, f"{Path(path).stem}_patch", formats)
         decays = read_locality(path)
         if decays:
-            figure, panels = _panels(1 + any(one.truncation is not None for one in decays), 6.2, 5.4)
+            figure, panels = panels_of(1 + any(one.truncation is not None for one in decays), 6.2, 5.4)
             locality_panels(panels[0], panels[1] if len(panels) > 1 else None, decays)
             written += _save(figure, directory, f"{Path(path).stem}_locality", formats)
         learning = read_attempts(path)
         if learning is not None:
-            figure, (axes,) = _panels(1, 6.2, 5.0)
+            figure, (axes,) = panels_of(1, 6.2, 5.0)
             attempt_panel(axes, learning)
             written += _save(figure, directory, f"{Path(path).stem}_attempt", formats)
         formations = read_formations(path)
         if formations and n_panels(formations):
-            figure, panels = _panels(n_panels(formations), 5.6, 5.0)
+            figure, panels = panels_of(n_panels(formations), 5.6, 5.0)
             formation_panels(panels, formations)
             written += _save(figure, directory, f"{Path(path).stem}_formation_entropy", formats)
         jumps = read_rates(path)
         if jumps:
-            figure, (left, right) = _panels(2, 5.6, 5.0)
+            figure, (left, right) = panels_of(2, 5.6, 5.0)
             rates_panels(left, right, jumps)
             written += _save(figure, directory, f"{Path(path).stem}_rates", formats)
-        cores = read_core_maps(path, _best_point(path))
+        cores = read_core_maps(path, best_point(path))
         if cores:
             shape = len({one.number for one in cores}), len({one.law for one in cores})
-            figure = _empty(5.4 * shape[1] + 1.2, 5.1 * shape[0] + 0.8)
+            figure = empty_figure(5.4 * shape[1] + 1.2, 5.1 * shape[0] + 0.8)
             core_figure(figure, cores)
             written += _save(figure, directory, f"{Path(path).stem}_cores", formats)
-        summary = _summary_figure(path)
+        summary = summary_figure(path)
         if summary is not None:
             written += _save(summary, directory, f"{Path(path).stem}_summary", formats)
     return written
@@ -175,27 +181,8 @@ def _save(figure: Figure, directory: Path, stem: str, formats: Sequence[str]) ->
     return paths
 
 
-def _panels(n: int, width: float, height: float, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of n panels in some rows of that height."""
-    columns = -(-n // rows)
-    figure = _empty(width * columns, height * rows)
-    panels = list(np.ravel(figure.subplots(rows, columns)))
-    for empty in panels[n:]:
-        empty.set_axis_off()
-    return figure, panels[:n]
-
-
-def _empty(width: float, height: float) -> Figure:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
 def _errors_figure(sweep: Sweep) -> Figure:
-    figure, (left, right) = _panels(2, 5.0, 5.4)
+    figure, (left, right) = panels_of(2, 5.0, 5.4)
     shown = {
         left: {"geometry_error": (BLUE, "o")},
         right: {"energy_error": (VERMILLION, "s"), "formation_energy_error": (GREEN, "^")},
@@ -266,181 +253,4 @@ def _error_panel(axes: Axes, sweep: Sweep, shown: dict[str, tuple[str, str]]) ->
     if legend:
         axes.legend(handles=legend, loc="upper center", bbox_to_anchor=(0.5, -0.17))  # inside it hides points
     else:
-        _nothing(axes)
-
-
-def _summary_figure(path: Path) -> Figure | None:
-    """Forces on the test set, their errors, and displacements against the distance from the defects."""
-    point = _best_point(path)
-    forces = _arrays(path, "train", ("test_forces_reference", "test_forces_surrogate"), point)
-    fields = _arrays(
-        path, "compare",
-        ("distance", "displacement_reference", "displacement_surrogate", "displacement_difference"), point,
-    )  # fmt: skip
-    data_set = _data_set_figure(path, point)
-    if data_set is not None and not fields:
-        return data_set
-    n = (2 if forces else 0) + (1 if fields else 0)
-    if n == 0:
-        return None
-    figure, panels = _panels(n, 4.6, 4.2)
-    if forces:
-        _parity_panel(panels[0], forces[0], forces[1])
-        _force_error_panel(panels[1], *forces)
-    if fields:
-        values = scalars(path)
-        dimension = int(values.get(key_at(values, point, "build.dimension"), 3))
-        if values.get(key_at(values, point, "build.domain")) == "disc":
-            dimension = 2  # defects repeat along z
-        if key_at(values, point, "build.n_cores") in values:
-            dimension = 1  # displacements of dislocations do not decay
-        _displacement_panel(panels[-1], *fields, dimension=dimension)
-    if point is not None:
-        swept = ResultFile(path).points()[point]
-        told = ", ".join(f"{key} = {in_words(value)}" for key, value in swept.items())
-        figure.suptitle(told, fontsize=10, color=GREY)
-    return figure
-
-
-def _data_set_figure(path: Path, point: int | None) -> Figure | None:
-    """Energies by configuration type, forces and their errors, of a data set; None if there was none."""
-    names = [f"parity_{what}_{of}" for what in ("energies", "forces") for of in ("reference", "surrogate")]
-    arrays = _arrays(path, "train", names, point)
-    if not arrays:
-        return None
-    file = ResultFile(path)
-    place = point if point is not None and file.complete("train", point) else None
-    kinds = np.array(file.read("train", "parity_types", place), dtype=str)
-    of = str(file.read("train", "parity_set", place))
-    n = (1 if len(arrays[0]) else 0) + (2 if len(arrays[2]) else 0)
-    if n == 0:
-        return None
-    figure, panels = _panels(n, 4.6, 4.2)
-    if len(arrays[0]):
-        _energy_parity_panel(panels[0], arrays[0], arrays[1], kinds, of)
-    if len(arrays[2]):
-        _parity_panel(panels[-2], arrays[2], arrays[3], of)
-        _force_error_panel(panels[-1], arrays[2], arrays[3])
-    return figure
-
-
-def _energy_parity_panel(
-    axes: Axes, reference: RealArray, surrogate: RealArray, kinds: NDArray[np.str_], of: str
-) -> None:
-    both = np.concatenate([reference, surrogate])
-    margin = 0.05 * float(np.ptp(both)) or 1e-3
-    ends = [float(both.min()) - margin, float(both.max()) + margin]
-    axes.plot(ends, ends, "--", color=GREY, linewidth=1.0)
-    colours = (BLUE, VERMILLION, GREEN, ORANGE)
-    for i, kind in enumerate(dict.fromkeys(kinds.tolist())):
-        chosen = np.flatnonzero(kinds == kind)
-        chosen = chosen[_thinned(len(chosen))]
-        marker = "osD^v"[i // len(colours) % 5]
-        name = kind if i < 8 else None  # a longer legend would hide the points
-        axes.plot(reference[chosen], surrogate[chosen], marker, color=colours[i % len(colours)], markersize=4,
-                  alpha=0.7, markeredgewidth=0.0, label=name, rasterized=True)  # fmt: skip
-    axes.set(xlim=ends, ylim=ends, title=f"Energies of the {of} set, less free atoms")
-    axes.set_aspect("equal")
-    axes.set_xlabel("reference (eV/atom)")
-    axes.set_ylabel("surrogate (eV/atom)")
-    axes.locator_params(nbins=6)
-    axes.legend(loc="upper left", markerscale=1.4)
-
-
-def _best_point(path: Path) -> int | None:
-    """The compared sweep point with the least force RMSE; None without a sweep."""
-    values = scalars(path)
-    points = range(len(ResultFile(path).points()))
-    for key in ("train.test_rmse_force", "train.rmse_force"):
-        found = {i: float(values[f"sweep.{i}.{key}"]) for i in points if f"sweep.{i}.{key}" in values}
-        compared = {i: rmse for i, rmse in found.items() if f"sweep.{i}.compare.geometry_error" in values}
-        if found:
-            return min(compared or found, key=lambda i: (compared or found)[i])
-    return points[0] if len(points) else None
-
-
-def _arrays(path: Path, stage: str, names: Sequence[str], point: int | None) -> list[RealArray]:
-    """Results of a stage at a sweep point (or once for all); empty unless all are there."""
-    results = ResultFile(path)
-    place = point if point is not None and results.complete(stage, point) else None
-    if not set(names) <= set(results.names(stage, place)):
-        return []
-    return [np.asarray(results.read(stage, name, place), dtype=float) for name in names]
-
-
-def _parity_panel(axes: Axes, reference: RealArray, surrogate: RealArray, of: str = "test") -> None:
-    thin = _thinned(len(reference))
-    limit = 1.05 * float(np.abs(np.concatenate([reference, surrogate])).max(initial=1e-12))
-    axes.plot([-limit, limit], [-limit, limit], "--", color=GREY, linewidth=1.0)
-    axes.plot(reference[thin], surrogate[thin], ".", color=BLUE, markersize=3, alpha=0.5, rasterized=True)
-    axes.set(xlim=(-limit, limit), ylim=(-limit, limit), title=f"Forces on the {of} set")
-    axes.set_aspect("equal")
-    axes.set_xlabel(r"reference (eV/$\mathrm{\AA}$)")
-    axes.set_ylabel(r"surrogate (eV/$\mathrm{\AA}$)")
-    axes.locator_params(nbins=6)
-
-
-def _force_error_panel(axes: Axes, reference: RealArray, surrogate: RealArray) -> None:
-    error = np.abs(surrogate - reference)
-    positive = error[error > 0.0]
-    rmse, largest = float(np.sqrt(np.mean(error**2))), float(error.max(initial=0.0))
-    axes.set_xscale("log")
-    if len(positive):
-        low = max(float(np.quantile(positive, 0.005)), 1e-6 * largest)
-        axes.hist(np.clip(positive, low, None), np.geomspace(low, largest * 1.001, 41).tolist(), color=BLUE, alpha=0.75)
-        axes.axvline(rmse, color=VERMILLION, label=f"RMSE {rmse:.2e}")
-        axes.axvline(largest, color=VERMILLION, linestyle=":", label=f"maximum {largest:.2e}")
-        axes.legend(loc="upper left")
-        axes.set_ylim(top=1.25 * axes.get_ylim()[1])
-    else:
-        _nothing(axes)
-    axes.set_xlabel(r"|force error| (eV/$\mathrm{\AA}$)")
-    axes.set_ylabel("components")
-    axes.set_title("Force errors")
-
-
-def _displacement_panel(
-    axes: Axes,
-    distance: RealArray,
-    reference: RealArray,
-    surrogate: RealArray,
-    difference: RealArray,
-    *,
-    dimension: int,
-) -> None:
-    """|u| of both laws and |u_ref - u_sur| against distance; the guide is the decay r^(1 - d) of a point defect."""
-    order = np.argsort(distance, kind="stable")
-    order = order[distance[order] > 0.0]
-    order = order[_thinned(len(order))]
-    r = distance[order]
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    shown = [(reference, BLUE, "o", 4.5, "reference"), (surrogate, ORANGE, ".", 3.5, "surrogate"),
-             (difference, VERMILLION, "x", 3.0, "difference")]  # fmt: skip
-    # Sites that symmetry holds still move by rounding only, ten decades below the rest.
-    floor = 1e-8 * float(reference.max(initial=0.0))
-    for u, colour, marker, size, name in shown:
-        positive = u[order] > floor
-        axes.plot(r[positive], u[order][positive], marker, color=colour, markersize=size, alpha=0.55, linestyle="none",
-                  markeredgewidth=0.7, label=name, rasterized=True)  # fmt: skip
-    far = (r <= 0.5 * r.max(initial=0.0)) & (reference[order] > floor)
-    if dimension > 1 and far.any():
-        level = np.exp(np.mean(np.log(reference[order][far] * r[far] ** (dimension - 1))))
-        ends = np.array([max(r.min(), 0.05 * r.max()), r.max()])
-        axes.plot(ends, 3.0 * level * ends ** (1.0 - dimension), "--", color=GREY, label=f"$r^{{{1 - dimension}}}$")
-    if len(r) and r.min() > 0.5:  # a decade or so
-        plain_ticks(axes.xaxis)
-    axes.set_xlabel(r"distance from the defects ($\mathrm{\AA}$)")
-    axes.set_ylabel(r"displacement ($\mathrm{\AA}$)")
-    axes.set_title("Displacement fields")
-    axes.legend(loc="lower left", markerscale=1.5)
-
-
-def _nothing(axes: Axes) -> None:
-    """Say why a panel is empty: zero has no place on a logarithmic axis."""
-    axes.text(0.5, 0.5, "all errors are zero", ha="center", va="center", color=GREY, transform=axes.transAxes)
-
-
-def _thinned(n: int) -> slice:
-    """Every so many of n, so that a scatter stays small."""
-    return slice(None, None, max(1, -(-n // MOST_POINTS)))
+        nothing(axes)

@@ -20,6 +20,16 @@ _WORDS: Final = {
 }
 
 
+def flat(tables: Mapping[str, Any]) -> dict[str, Any]:
+    """Tables of an input as dotted keys; lists of tables are left out."""
+    return {
+        f"{name}.{key}": value
+        for name, table in tables.items()
+        if isinstance(table, Mapping)
+        for key, value in table.items()
+    }
+
+
 def grows(points: Sequence[Mapping[str, Any]]) -> bool:
     """Whether each R_QM of a sweep has an R_MM of its own: one series then, whose domain grows with the QM region."""
     pairs = {(str(p.get("qmmm.radius")), str(p.get("simulation.radius"))) for p in points}

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from parmlip.analysis.errors import fit_slope
 from parmlip.config_fit_tables import OBSERVATION_NAMES, WEIGHT_PRESETS
 from parmlip.io.hdf5 import ResultFile, scalars
-from parmlip.report.qmmm_names import grows, labels_of, telling
+from parmlip.report.qmmm_names import about, flat, grows, labels_of, telling
 from parmlip.report.sweep import FEWEST, SPREAD, WIDEST, ErrorCurve, key_at
 
 RealArray = NDArray[np.float64]
@@ -101,7 +101,7 @@ def read_coupled(path: Path) -> list[Coupled]:
     points = file.points()
     growing = grows(points)
     told = {"qmmm.radius", "simulation.radius"} if growing else {"qmmm.radius"}
-    inputs = _flat(tomllib.loads(str(file.meta()["config"]))) if points else {}
+    inputs = flat(tomllib.loads(str(file.meta().get("config", "")))) if points else {}
     for i, point in enumerate(points):
         name = f"sweep.{i}.qmmm."
         if f"{name}geometry_error" not in values:
@@ -150,6 +150,13 @@ def _labels(
         words = labels_of([(found[one][0]["here"], one[0]) for one in of], growing=growing)
         labels |= dict(zip(of, words, strict=True))
     return labels
+
+
+def heading(path: Path) -> str:
+    """Material, defect and MM law of a run, in words."""
+    file = ResultFile(path)
+    swept = [key for point in file.points() for key in point]
+    return about(tomllib.loads(str(file.meta().get("config", ""))), swept)
 
 
 def coupled_lines(path: Path) -> list[str]:
@@ -230,13 +237,3 @@ def _matched(values: Mapping[str, Any], kind: str) -> tuple[int, bool] | None:
     if order < least:
         return None
     return order, given.get(f"cauchy_born_{order + (1 if kind == 'energy' else 2)}", 0.0) > 0.0
-
-
-def _flat(tables: Mapping[str, Any]) -> dict[str, Any]:
-    """Tables of an input as dotted keys; lists of tables are left out."""
-    return {
-        f"{name}.{key}": value
-        for name, table in tables.items()
-        if isinstance(table, Mapping)
-        for key, value in table.items()
-    }

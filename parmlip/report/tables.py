@@ -19,6 +19,7 @@ from parmlip.report.entropy_figure import entropy_lines
 from parmlip.report.entropy_table import formation_lines
 from parmlip.report.published import aligned, beside, read_published
 from parmlip.report.qmmm_growth import growth_lines
+from parmlip.report.qmmm_patch import patch_lines
 from parmlip.report.qmmm_stability import stability_lines
 from parmlip.report.qmmm_table import coupled_lines
 from parmlip.report.rates_table import rates_lines
@@ -39,7 +40,7 @@ def table(path: Path) -> list[str]:
     """
     points = ResultFile(path).points()
     lines = _sweep_table(path, points) if points else _single_table(path)
-    return lines + core_lines(path) + rates_lines(path) + _type_tables(path, len(points))
+    return lines + patch_lines(path) + core_lines(path) + rates_lines(path) + _type_tables(path, len(points))
 
 
 def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:

@@ -5,6 +5,8 @@ import pytest
 
 from parmlip.io.hdf5 import Field, ResultFile
 from parmlip.report.figures import draw
+from parmlip.report.qmmm_names import about
+from parmlip.report.qmmm_patch import patch_lines, read_patches
 from parmlip.report.qmmm_table import coupled_lines, read_coupled
 
 RADII = (10.0, 14.0, 20.0, 28.0)
@@ -187,6 +189,58 @@ def test_slopes_are_told_with_what_limits_them(tmp_path):
         )
     )  # fmt: skip
     assert not any(word in clean for word in ("few MM", "floor", "force_tolerance"))
+
+
+def test_panels_share_the_range_of_errors_and_have_a_tick_at_every_radius(tmp_path):
+    from matplotlib.figure import Figure
+
+    from parmlip.report.qmmm_figure import coupled_figure
+    from parmlip.report.qmmm_table import heading
+
+    path = written(tmp_path / "run.h5", radii=(8.0, 11.0, 15.0, 20.0), series=SERIES[:1])
+    one, other = read_coupled(path)[0], read_coupled(written(tmp_path / "e.h5", SERIES[:1], "energy"))[0]
+    figure = Figure()
+    panels = figure.subplots(1, 2)
+    coupled_figure(figure, panels, [one, other], heading(path))
+    assert panels[0].get_ylim() == panels[1].get_ylim()
+    assert sorted(panels[0].get_xticks()) == [8.0, 11.0, 15.0, 20.0]
+    assert [axes.get_title() for axes in panels] == ["Force mixing", "Energy mixing"]
+
+
+def test_headings_name_material_defect_and_mm_law():
+    inputs = {
+        "crystal": {"species": ["W"], "lattice": "bcc"},
+        "reference": {"kind": "eam", "parameters": "W-Zhou"},
+        "simulation": {"defects": [{"kind": "vacancy"}, {"kind": "vacancy"}]},
+        "surrogate": {"kind": "ace"},
+        "fit": {"weights": {"force_derivative_1": 100.0, "energy": 0.0}},
+        "qmmm": {"mm": "surrogate"},
+    }
+    assert about(inputs, ["qmmm.radius"]) == "W (bcc), W-Zhou; 2 vacancies; MM law: ACE, force_mixing_K1"
+    assert about(inputs, ["fit.weights"]) == "W (bcc), W-Zhou; 2 vacancies"
+    line = {"kind": "single", "burgers": [0.5, 0.5, 0.5], "line": [1, 1, -2]}
+    screw = {**inputs, "simulation": {"dislocations": {**line, "line": [1, 1, 1]}}}
+    screw["surrogate"] = {"kind": "taylor", "order": 3}
+    assert (
+        about(screw, []) == "W (bcc), W-Zhou; single screw dislocation; MM law: expansion of order 3 of the reference"
+    )
+    assert about({**inputs, "simulation": {"dislocations": line}}, ["fit.weights"]).endswith("edge dislocation")
+
+
+def test_patch_tests_are_told_and_drawn_once_for_each_region(tmp_path):
+    points = [{"qmmm.correction": on, "qmmm.radius": radius} for on in (False, True) for radius in (10.0, 14.0)]
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal((30, 3))
+    ghost = np.zeros((30, 3))
+    ghost[4] = [0.0, 0.03, 0.04]
+    patch = {"drift": 0.02, "drift_corrected": 0.0, "unrelaxed_reference": reference,
+             "unrelaxed_energy": reference + ghost, "unrelaxed_energy_corrected": reference}  # fmt: skip
+    path = swept_run(tmp_path / "run.h5", points, ghost_force=lambda r: 0.05, ghost_force_corrected=lambda r: 0.0,
+                     distance=lambda r: np.linspace(2.0, 40.0, 30), patch=lambda r: patch)  # fmt: skip
+    assert [(one.radius, one.label) for one in read_patches(path)] == [(10.0, ""), (14.0, "")]
+    row = next(line.split() for line in patch_lines(path) if line.strip().startswith("14 "))
+    assert row == ["14", "5.00e-02", "0.00e+00", "2.00e-02", "0.00e+00", "5.00e-02", "0.00e+00"]
+    assert "run_patch.png" in [p.name for p in draw(path, tmp_path)]
 
 
 def test_a_slope_that_is_not_told_has_its_reason(tmp_path):
