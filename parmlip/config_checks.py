@@ -185,7 +185,8 @@ def _check_controlled(tables: Mapping[str, Any]) -> None:
     if "dataset" in tables:
         raise ConfigError(f"{where}: is an expansion of the [reference] law; remove [dataset]")
     if "reference" in tables and tables["reference"].is_total:
-        raise ConfigError(f"{where}: [reference] kind = {show(tables['reference'].kind)} has no site energies")
+        raise ConfigError(f"{where}: [reference] kind = {show(tables['reference'].kind)} has no site energies; "
+                          'fit one to it: kind = "ace", with a [[training]] table')  # fmt: skip
     if tables["fit"].committee:
         raise ConfigError(f"[fit] committee = {tables['fit'].committee}: must be 0 with {where}, which is not fitted")
     if crystal is not None and crystal.lattice is None:

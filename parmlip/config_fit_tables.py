@@ -44,18 +44,20 @@ class Surrogate:
     near: float = key(
         0.5, above=0.0, most=1.0, about="taylor: near is within this part of L, for cores of their separation"
     )
-    correlation_order: int = key(3, least=1, most=4)
+    correlation_order: int = key(3, least=1, most=4, about="neighbours in a product of basis functions, at most")
     total_degree: int | tuple[int, ...] = key(
         10, least=1, length=(1, 4), about="of n + angular_weight l; or a list, one for each correlation order"
     )
     dimension: int = key(3, least=2, most=3, about="2: harmonics of the plane, for 2D and quasi-2D crystals")
-    cutoff: float = key(5.5, above=0.0, most=20.0)  # angstrom
-    r0: Literal["nearest"] | float = key("nearest", above=0.0)  # angstrom; "nearest": nearest-neighbour distance
-    inner_cutoff: float = key(0.5, least=0.0)  # in units of r0
-    angular_weight: float = key(1.5, above=0.0)  # of l in the degree n + 1.5 l
-    transform_power: int = key(2, least=1)
-    cutoff_power: int = key(2, least=0)
-    inner_power: int = key(2, least=0)
+    cutoff: float = key(5.5, above=0.0, most=20.0, about="range of the functions, angstrom")
+    r0: Literal["nearest"] | float = key(
+        "nearest", above=0.0, about="length in the radial transform, angstrom; nearest: nearest-neighbour distance"
+    )
+    inner_cutoff: float = key(0.5, least=0.0, about="where functions end towards small distances, in units of r0")
+    angular_weight: float = key(1.5, above=0.0, about="of l in the degree n + angular_weight l")
+    transform_power: int = key(2, least=1, about="p of x = ((1 + r0) / (1 + r))^p, in which they are polynomials")
+    cutoff_power: int = key(2, least=0, about="of the zero of radial functions at cutoff")
+    inner_power: int = key(2, least=0, about="of that at inner_cutoff; 0: no inner end")
     pair_degree: int = key(
         0, least=0, most=40, about="pair functions of each pair of species, in place of order one; 0: none"
     )
@@ -165,7 +167,11 @@ def with_elasticity(table: Mapping[str, Any]) -> Mapping[str, Any]:
 class Fit:
     """[fit]: weights and solver of the least-squares problem."""
 
-    weights: Weights = Weights()  # or the name of a preset, or "balanced": the defaults and balance = true
+    weights: Weights = key(
+        Weights(),
+        about='of squared residuals, see below; or a preset: "' + '", "'.join(WEIGHT_PRESETS) + '"; or "balanced": the '
+        "defaults and balance = true",
+    )
     balance: bool = key(False, about="move the weights until eps^E ~ (eps^F)^2 ~ log(L) (eps^V_1)^2 on the test set")
     observations: tuple[str, ...] = key((), choices=OBSERVATION_NAMES, about="rows kept for refits, also of weight 0")
     decay: float = key(0.0, least=0.0, about="gamma of the weights exp(2 gamma |rho|) of site_energy, force_derivative")
@@ -179,7 +185,10 @@ class Fit:
     )  # fmt: skip
     # Force errors on the test sets of the tungsten and silicon inputs, against the best of all solvers and tolerances:
     # blr at most 2 % more, rrqr at 1e-8 4 %, rrqr at 1e-6 70 %; ridge with its prior at 1e-9 60 %, at 1e-6 16 times.
-    solver: str = key("blr", choices=("rrqr", "svd", "ridge", "blr", "ard"))
+    solver: str = key(
+        "blr", choices=("rrqr", "svd", "ridge", "blr", "ard"),
+        about="rank-revealing QR, truncated SVD, ridge, Bayesian ridge, automatic relevance determination",
+    )  # fmt: skip
     tolerance: float = key(
         1e-8, above=0.0, most=0.999, about="of rrqr and svd: truncation; of ridge: its strength; not of blr and ard"
     )
@@ -198,9 +207,12 @@ class Fit:
         None, about="{ C11 = , C12 = , C44 = } in GPa of a cubic crystal, for constraints with a [dataset]"
     )
     bulk_energy: float | None = key(None, about="eV a site of the perfect crystal, likewise")
-    column_scaling: bool = True
+    column_scaling: bool = key(True, about="scale functions to unit norm over all rows before they are fitted")
     committee: int = key(0, least=0, most=1000, about="members drawn from the posterior, for error bars; 0: none")
-    homogeneous: int = key(6, least=0)  # perfect cells beside the training cells: one unrattled, the others rattled
+    homogeneous: int = key(
+        6, least=0,
+        about="perfect cells beside the training cells, the first of them unrattled; as large as the first of those",
+    )  # fmt: skip
 
     @property
     def observed(self) -> tuple[str, ...]:

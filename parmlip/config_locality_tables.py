@@ -31,7 +31,7 @@ class Locality:
     at: tuple[float, ...] | None = key(
         None, length=(1, 3), about="the site, in units of the conventional cell vectors; by default next to the middle"
     )
-    displacement: Displacement = Displacement()
+    displacement: Displacement = key(Displacement(), about="state at which derivatives are taken, see below")
     components: tuple[int, ...] = key((), least=0, most=2, about="of the site entropy that are summed; by default all")
     cutoffs: tuple[float, ...] = key((), above=0.0, about="truncation radii, angstrom")
     bins: int = key(

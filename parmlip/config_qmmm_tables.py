@@ -19,8 +19,9 @@ class QMMM:
         None, above=0.0, about="R_QM about every defect or dislocation, angstrom; a list has one for each"
     )
     buffer: Literal["auto"] | float = key(
-        "auto", above=0.0, about="R_BUF, angstrom; auto: the cutoff (energy), twice the cutoff (force), cluster_radius "
-        "and twice the cutoff (tight binding by clusters), and a margin"
+        "auto", about="R_BUF, angstrom; auto: the cutoff (energy), twice the cutoff (force), cluster_radius "
+        "and twice the cutoff (tight binding by clusters), and a margin; laws of whole structures (ase, dense "
+        "tight_binding) need a number: twice the law's range, about 10; qmmm.buffer_force tells what is left"
     )  # fmt: skip
     correction: bool = key(True, about="energy: a dead load takes the ghost force off")
     correction_from: float = key(
@@ -85,7 +86,10 @@ def check_qmmm(tables: Mapping[str, Any]) -> None:
         if given.mm == "reference":
             raise ConfigError(f'[qmmm] mm = "reference": cannot be done {where}{why}')
         if given.buffer == "auto" and (reference.evaluator != "contour" or reference.cluster_radius is None):
-            raise ConfigError(f'[qmmm] buffer = "auto": must be a number {where}, which has no cutoff')
+            raise ConfigError(
+                f'[qmmm] buffer = "auto": must be a number {where}, which has no cutoff; begin with twice the law\'s '
+                "range, about 10 A (qmmm.buffer_force tells what QM forces see of the cluster's surface)"
+            )
         if given.patch_test:
             raise ConfigError(
                 f"[qmmm] patch_test: cannot be done {where}; the patch test of laws of whole structures, QM forces on "

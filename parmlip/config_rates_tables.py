@@ -23,11 +23,11 @@ class Jump:
 class Rates:
     """[rates]: jumps of the simulation cell's defects in harmonic transition state theory."""
 
-    jumps: tuple[Jump, ...] = ()
+    jumps: tuple[Jump, ...] = key((), about="a list of { from = ..., to = ... }, see below")
     images: int = key(7, least=1, about="of the path between the two equilibria")
     path_tolerance: float = key(0.05, above=0.0, about="force across the path at its top before Newton's steps, eV/A")
     path_iterations: int = key(60, least=1, about="steps of the path, at most")
-    force_tolerance: float = key(1e-10, above=0.0)  # at equilibria and saddles, eV / angstrom
+    force_tolerance: float = key(1e-10, above=0.0, about="at equilibria and saddles, largest component, eV/angstrom")
     max_iterations: int = key(60, least=1, about="steps from the top of the path to the saddle, at most")
     dense_sites: int = key(
         600, least=0, about="up to as many sites all eigenvalues are found, beyond differences are estimated"

@@ -62,9 +62,9 @@ KEYS_OF_KIND: Final = MappingProxyType(
 class Run:
     """[run]: what is done and where the results go."""
 
-    stages: tuple[str, ...] = key(DEFAULT_STAGES, choices=STAGE_NAMES, length=(1, 12))
+    stages: tuple[str, ...] = key(DEFAULT_STAGES, choices=STAGE_NAMES, length=(1, 12), about="what is done, in order")
     output: str = key("", about="name of the HDF5 file; by default the input's name with .h5")
-    seed: int = key(1, least=0)
+    seed: int = key(1, least=0, about="of all random numbers")
     groups: int = key(1, least=1, about="groups of ranks that do points of a sweep side by side")
     threads: int = key(1, least=1, about="threads of the linear algebra libraries on each rank")
 
@@ -73,10 +73,12 @@ class Run:
 class Crystal:
     """[crystal]: the perfect crystal, either a named lattice or a structure file."""
 
-    lattice: str | None = key(None, choices=LATTICE_SLOTS)
+    lattice: str | None = key(None, choices=LATTICE_SLOTS, about="a named lattice; or `file`")
     file: str | None = key(None, about="structure file that ASE reads")
     species: tuple[str, ...] = key((), about="a list of chemical symbols, one for each sublattice")
-    lattice_constant: Literal["relax"] | float = key("relax", above=0.0)
+    lattice_constant: Literal["relax"] | float = key(
+        "relax", above=0.0, about="a, angstrom; relax: the reference's, of least energy"
+    )
     c_over_a: float | None = key(None, above=0.0, about="hcp only; ideal by default")
     dimension: int | None = key(None, least=1, most=3, about="components that move, for a structure file")
 
@@ -93,6 +95,7 @@ class Reference:
     kind: str = key(
         "eam",
         choices=("eam", "ace", "toy", "stillinger_weber", "bond_order", "tight_binding", "ase"),
+        about="the law; ase and tight_binding give energies of whole structures only",
         meant=dict.fromkeys(
             ("eam/alloy", "eam/fs", "setfl"), 'setfl files of either kind: kind = "eam", file = "X.eam.alloy"'
         ),
@@ -143,11 +146,15 @@ class Defect:
     """One member of `defects`. `at` and `direction` are in units of the conventional cell vectors, `position` too."""
 
     kind: str = key(choices=("vacancy", "divacancy", "interstitial", "substitution"), about="the kind of defect")
-    at: tuple[float, ...] | None = key(None, length=(1, 3))
-    direction: tuple[float, ...] | None = key(None, length=(1, 3))
-    position: tuple[float, ...] | None = key(None, length=(1, 3))
-    site: str | None = key(None)
-    species: str | None = key(None)
+    at: tuple[float, ...] | None = key(
+        None, length=(1, 3), about="the lattice site; of an interstitial its host, by default [0, 0, 0]"
+    )
+    direction: tuple[float, ...] | None = key(
+        None, length=(1, 3), about="divacancy: from the first empty site to the second, such as [0.5, 0.5, 0] in fcc"
+    )
+    position: tuple[float, ...] | None = key(None, length=(1, 3), about="interstitial: where it is; or `site`")
+    site: str | None = key(None, about="interstitial: a named site or dumbbell beside `at`, as listed below")
+    species: str | None = key(None, about="substitution: the new species; interstitial: by default the host's")
 
 
 @dataclass(frozen=True)
@@ -164,8 +171,10 @@ class Simulation:
     periods: int = key(1, least=1, about="disc: periods of the crystal along z")
     line: tuple[int, ...] | None = key(None, length=(3, 3), about="disc: z as a direction; by default [0, 0, 1]")
     plane: tuple[int, ...] | None = key(None, length=(3, 3), about="disc: Miller indices of the plane normal to y")
-    defects: tuple[Defect, ...] = ()
-    dislocations: DislocationInput | None = None  # `cell` then counts oriented cells along x, y, z
+    defects: tuple[Defect, ...] = key((), about="a list of { kind = ..., at = ... }, see below")
+    dislocations: DislocationInput | None = key(
+        None, about="{ kind = ..., ... }, see below; `cell` then counts oriented cells along x, y, z"
+    )
 
     @property
     def repeats(self) -> tuple[int, int, int]:
@@ -181,8 +190,11 @@ class Rattle:
     +-a / sqrt(3) or +-a / 2 of it.
     """
 
-    amplitude: float = key(0.1, least=0.0)  # angstrom
-    kind: str = key("uniform", choices=("uniform", "julip", "julip_random", "half_random"))
+    amplitude: float = key(0.1, least=0.0, about="a, angstrom")
+    kind: str = key(
+        "uniform", choices=("uniform", "julip", "julip_random", "half_random"),
+        about="components within +-a; +-a / sqrt(3); the same of a random part of a; +-a / 2 of such a part",
+    )  # fmt: skip
 
     @classmethod
     def from_plain(cls, value: Any) -> dict[str, Any]:
@@ -220,22 +232,22 @@ class Training:
         "conventional", choices=("conventional", "orthorhombic"),
         about="triangular: rhombic cells 1 x 1, or 1 x sqrt(3) with two sites; `at` counts in them",
     )  # fmt: skip
-    defects: tuple[Defect, ...] = ()
-    dislocations: DislocationInput | None = None
-    samples: int = key(100, least=0)
-    test_samples: int = key(25, least=0)
+    defects: tuple[Defect, ...] = key((), about="as of [simulation]")
+    dislocations: DislocationInput | None = key(None, about="as of [simulation]")
+    samples: int = key(100, least=0, about="rattled configurations to be fitted")
+    test_samples: int = key(25, least=0, about="others that errors are told of")
     validation_samples: int = key(0, least=0, about="of entropies: for the choice among [fit] tolerances")
-    rattle: Rattle = Rattle(amplitude=0.1, kind="julip")
-    relax: bool = True  # rattle about the relaxed cell rather than the lattice
+    rattle: Rattle = key(Rattle(amplitude=0.1, kind="julip"), about="random displacements, angstrom, see below")
+    relax: bool = key(True, about="rattle about the relaxed cell rather than the lattice")
     around: str = key("equilibrium", choices=("equilibrium", "saddle"), about="what is rattled; the saddle of `jump`")
-    jump: Jump | None = None  # { from = ..., to = ... } as in [rates]
+    jump: Jump | None = key(None, about="{ from = ..., to = ... } as in [rates]")
     energies: str = key(
         "difference", choices=("difference", "absolute"),
         about="of states, against the unrelaxed cell, which stands first; absolute: their own, the equilibrium first",
     )  # fmt: skip
-    weight: float = key(1.0, above=0.0)  # multiplies the squared residuals of this table's configurations
+    weight: float = key(1.0, above=0.0, about="multiplies the squared residuals of this table's configurations")
     name: str = key("", about="configuration type; by default training-<number>")
-    hessian: HessianProbes = HessianProbes()
+    hessian: HessianProbes = key(HessianProbes(), about="along what weights.hessian sees it, or a number of vectors")
 
     @property
     def repeats(self) -> tuple[int, int, int]:
@@ -247,9 +259,9 @@ class Training:
 class TypeWeights:
     """Weights of one configuration type, multiplied onto those of [fit]; a bare number is for all three."""
 
-    energy: float = key(1.0, least=0.0)
-    force: float = key(1.0, least=0.0)
-    virial: float = key(1.0, least=0.0)
+    energy: float = key(1.0, least=0.0, about="of energies")
+    force: float = key(1.0, least=0.0, about="of forces")
+    virial: float = key(1.0, least=0.0, about="of virials")
 
     @classmethod
     def from_plain(cls, value: Any) -> dict[str, Any]:
@@ -261,9 +273,9 @@ class TypeWeights:
 class Noise:
     """Standard deviations of labels; 0 where they are taken as exact."""
 
-    energy: float = key(0.0, least=0.0)  # eV an atom
-    force: float = key(0.0, least=0.0)  # eV / angstrom
-    virial: float = key(0.0, least=0.0)  # eV an atom
+    energy: float = key(0.0, least=0.0, about="eV an atom")
+    force: float = key(0.0, least=0.0, about="eV/angstrom")
+    virial: float = key(0.0, least=0.0, about="eV an atom")
 
 
 @dataclass(frozen=True)
@@ -277,7 +289,7 @@ class Dataset:
     """
 
     train: tuple[str, ...] = key(length=(1, 10_000), about="a list of extxyz files")
-    test: tuple[str, ...] = ()
+    test: tuple[str, ...] = key((), about="the same for the test set")
     energy_key: str = key("", about="key of the energies; searched by default")
     force_key: str = key("", about="key of the forces; searched by default")
     virial_key: str = key("", about="key of the virials; searched by default")
@@ -286,20 +298,28 @@ class Dataset:
     one_body: dict[str, float] | str = key("fit", choices=("fit", "isolated"), about="energies of free atoms, eV")
     size: str = key("sqrt", choices=("none", "sqrt", "atom"), about="energies and virials weigh 1, 1/n, 1/n^2")
     closest: float = key(0.5, least=0.0, about="atoms that are closer are an error, angstrom")
-    noise: Noise = Noise()  # of the labels where structures do not tell it: keeps it out of the error bars, no weight
-    weights: dict[str, TypeWeights] = field(default_factory=dict)  # by configuration type
+    noise: Noise = key(Noise(), about="of labels where structures do not tell it; kept out of error bars, no weight")
+    weights: dict[str, TypeWeights] = field(
+        default_factory=dict,
+        metadata={"about": "by configuration type, a number or { energy = ..., force = ..., virial = ... }"},
+    )
 
 
 @dataclass(frozen=True)
 class Relax:
     """[relax]: how equilibria are found."""
 
-    method: str = key("newton", choices=("newton", "lbfgs"))
-    force_tolerance: float = key(1e-8, above=0.0)  # eV / angstrom, largest component
-    max_iterations: int = key(200, least=1)
-    step_cap: float = key(0.3, above=0.0)  # angstrom, largest component of a step
-    laws: tuple[str, ...] = key(("reference", "surrogate"), choices=("reference", "surrogate"), length=(1, 2))
-    hessian: str = key("auto", choices=("auto", "assembled", "matrix_free"))
+    method: str = key("newton", choices=("newton", "lbfgs"), about="laws without second derivatives take lbfgs")
+    force_tolerance: float = key(1e-8, above=0.0, about="largest component that is left, eV/angstrom")
+    max_iterations: int = key(200, least=1, about="steps, at most")
+    step_cap: float = key(0.3, above=0.0, about="largest component of a step, angstrom")
+    laws: tuple[str, ...] = key(
+        ("reference", "surrogate"), choices=("reference", "surrogate"), length=(1, 2),
+        about="whose equilibria are found",
+    )  # fmt: skip
+    hessian: str = key(
+        "auto", choices=("auto", "assembled", "matrix_free"), about="stored, or applied from site energies"
+    )
     error_bars: int = key(0, least=0, about="members of [fit] committee carried through the surrogate's relaxation")
     residual: bool = key(True, about="estimate the surrogate's geometry error by the reference's forces there")
     stability: bool = key(True, about="seek negative eigenvalues at the end; takes as much memory as the relaxation")
@@ -320,8 +340,8 @@ class Match:
 class Compare:
     """[compare]: norms and the limit beyond which two equilibria are different basins."""
 
-    neighbours: str = key("voronoi", choices=("voronoi", "nearest"))
-    same_basin: float = key(0.5, above=0.0)  # angstrom, largest |u_ref - u_sur|
+    neighbours: str = key("voronoi", choices=("voronoi", "nearest"), about="bonds that the geometry error sums over")
+    same_basin: float = key(0.5, above=0.0, about="largest |u_ref - u_sur| of one basin, angstrom")
     core_radius: Literal["training"] | float = key(
         "training", above=0.0,
         about="beyond it of all defects errors are the far field's, angstrom; by default half of the least training L",
@@ -345,7 +365,7 @@ class Advise:
 class Report:
     """[report]: figures and structures."""
 
-    figure: bool = True
+    figure: bool = key(True, about="draw figures")
     structures: bool = key(False, about="relaxed structures as extxyz beside the figures")
     directory: str = key("", about="where figures go; by default beside the output")
     published: str | None = key(

@@ -223,8 +223,16 @@ def cluster_warnings(study: Study) -> list[str]:
 
 
 def radius_warnings(study: Study) -> list[str]:
-    """Lines on QM regions that are smaller than the MM law's reach, at any point of the sweep. Local."""
+    """Lines on QM regions that are smaller than the MM law's reach, at any point of the sweep. Local.
+
+    And on a sweep of radii that a tolerance lets grow.
+    """
     lines = []
+    if "qmmm.radius" in study.sweep and (study.qmmm.tolerance is not None or "qmmm.tolerance" in study.swept_keys):
+        lines.append(
+            "[qmmm] tolerance: lets R_QM grow at every point, from each radius of the [sweep], so that all points end "
+            'alike; take "qmmm.radius" out of [sweep], or tolerance out of [qmmm]'
+        )
     for one in [point.study for point in study.points()] or [study]:
         cutoff, radius = _mm_cutoff(one), one.qmmm.radius
         if cutoff is None or radius is None:

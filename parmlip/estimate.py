@@ -23,6 +23,7 @@ from parmlip.fit.total_lattice import periodic_observations
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.mechanics.energy import MARGIN
 from parmlip.mechanics.memory import bytes_per_site, krylov_bytes_per_site, pairs_per_site
+from parmlip.numerics.regression import solver_memory
 from parmlip.potentials.external import AseLaw
 from parmlip.stages_rates import moves
 
@@ -40,7 +41,8 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
         for point in study.points() or (None,):
             of_point = study if point is None else point.study
             n_basis = construct.ace_basis(of_point.surrogate, species_of(training, test), None, nearest).n_basis
-            lines.append(f"fit: {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
+            lines.append(f"fit: {n_basis} functions, {_memory_told(of_point, n_basis)}")
+        lines = [*dict.fromkeys(lines)]
     if "reference" not in study.tables:
         return lines
     law = construct.any_law(study)
@@ -91,6 +93,7 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
             )
     if "training" in study.tables and study.surrogate.kind == "ace":
         of_lattice: dict[tuple[tuple[str, ...], float], int] = {}  # symmetry takes its time, points have the same
+        fits: list[str] = []
         radius = 0.0  # of the longest basis: labels are made once for all
         if not isinstance(law, CachedLaw):
             reaches = [s.surrogate.reach for s in (study, *(point.study for point in study.points()))]
@@ -105,8 +108,28 @@ def estimate(study: Study, n_ranks: int) -> list[str]:
                 if key not in of_lattice:
                     of_lattice[key] = _rows_of_lattice(of_point, names, radius, of)
                 rows += of_lattice[key]
-            lines.append(f"fit: {rows} rows, {n_basis} functions, {8e-6 * n_basis**2:.1f} MB for each factor")
+            fits.append(f"fit: {rows} rows, {n_basis} functions, {_memory_told(of_point, n_basis)}")
+        lines += dict.fromkeys(fits)  # points that differ in other tables have one
+        if study.reference.is_total:
+            lines.append(_calls(study))
     return lines
+
+
+def _memory_told(study: Study, n_basis: int) -> str:
+    """What the run says of the solver, and of each block of rows that it reduces: a type of configurations, a name."""
+    needed = solver_memory(n_basis, study.fit.solver, study.fit.committee > 0)
+    each = 8e-6 * (n_basis + 1) ** 2
+    return f"{study.fit.solver}: at most {needed / 1e6:.0f} MB on rank 0, beside {each:.1f} MB for each factor"
+
+
+def _calls(study: Study) -> str:
+    """How often a law of whole structures is asked for labels; how often by relaxations is not known before."""
+    unrattled = int(study.surrogate.target == "energy")
+    n = study.fit.homogeneous + sum(t.samples + t.test_samples + unrattled for t in study.training)
+    return (
+        f"labels: {n} structures are asked of the reference, beside those of relaxations and of the perfect crystal's "
+        "derivatives, which the log counts"
+    )
 
 
 def _regions(study: Study, of: Crystal) -> list[str]:

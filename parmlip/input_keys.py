@@ -6,9 +6,11 @@ import dataclasses
 from typing import Any
 
 from parmlip.config_dislocation_tables import DislocationInput
+from parmlip.config_fit_tables import Weights
+from parmlip.config_locality_tables import Displacement
 from parmlip.config_rates_tables import Jump
 from parmlip.config_schema import key_name, plain, toml_value
-from parmlip.config_tables import LATTICE_SLOTS, TABLES, Defect
+from parmlip.config_tables import LATTICE_SLOTS, TABLES, Defect, HessianProbes, Noise, Rattle
 from parmlip.crystal.defects import DUMBBELLS, OFFSETS
 
 
@@ -18,11 +20,17 @@ def key_reference() -> list[str]:
     for name, kind in TABLES.items():
         header = f"[[{name}]]" if name == "training" else f"[{name}]"
         lines += [header + " " + (kind.__doc__ or "").strip().splitlines()[0].partition(": ")[2], *_keys(kind), ""]
-    lines += ["members of defects, { kind = ..., at = ... }: coordinates in units of the conventional cell vectors"]
+    lines += ["members of defects, { kind = ..., at = ... }: coordinates in units of the conventional cell vectors,"]
+    lines += ["counted from the cell's first site, in a disc or ball from its centre"]
     lines += [*_keys(Defect), "  named sites: " + "; ".join(_sites()), ""]
     lines += ["members of [rates] jumps, { from = ..., to = ... }: in the same coordinates", *_keys(Jump), ""]
     lines += ["dislocations = { kind = ..., line = ..., plane = ..., burgers = ... } of [simulation], [[training]]"]
     lines += [*_keys(DislocationInput), ""]
+    lines += ["weights = { energy = ..., ... } of [fit]", *_keys(Weights), ""]
+    lines += ["rattle = { amplitude = ..., kind = ... } of [[training]]; a number is the amplitude", *_keys(Rattle), ""]
+    lines += ["hessian = { kind = ..., number = ... } of [[training]]", *_keys(HessianProbes), ""]
+    lines += ["noise = { energy = ..., ... } of [dataset]: standard deviations", *_keys(Noise), ""]
+    lines += ["displacement = { kind = ..., ... } of [locality]", *_keys(Displacement), ""]
     lines += ['[sweep] "table.key" = [values]: the stages that depend on the key are done for every value']
     return [*lines, '        "table.key, table.key" = [[value, value], ...]: keys that go together, row by row']
 

@@ -226,7 +226,7 @@ def train(study: Study, results: Results, comm: MPI.Comm) -> Fields:
     if exact is not None:
         fields["constraint_error"] = Field(exact.error(solution.coefficients), about="relative, largest")
         logger.info("constraints met to %.1e", fields["constraint_error"].value)
-    logger.info("%d functions, rank %d, %d rows", basis.n_basis, solution.rank, n_rows)
+    logger.info("%d functions, rank %d, %d rows%s", basis.n_basis, solution.rank, n_rows, solution.open_told)
     test = None
     if results.read("label", "n_test"):
         test = Dataset.unpacked(results.read("label", "test"))

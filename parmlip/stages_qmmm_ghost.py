@@ -51,8 +51,8 @@ def dead_load(problem: Problem) -> DeadLoad:
     load_ad = np.where(r.beyond(study.qmmm.correction_from)[:, None], ghost_ad, 0.0)
     ghost, left = (float(np.abs(x_ad).max(initial=0.0)) for x_ad in (ghost_ad, ghost_ad - load_ad))
     given = study.qmmm
-    of = "" if given.kind == "energy" else " that energy mixing would have"
-    logger.info("ghost force%s on the perfect crystal: %.3e eV/A, with the dead load %.3e eV/A", of, ghost, left)
+    if given.kind == "energy":
+        logger.info("ghost force on the perfect crystal: %.3e eV/A, with the dead load %.3e eV/A", ghost, left)
     if given.kind == "energy" and given.correction and left > _LEFT * ghost and ghost > _ROUNDING:
         logger.warning(
             "ghost forces reach within %g of R_QM, where no load is: take a larger radius or correction_from = 0",

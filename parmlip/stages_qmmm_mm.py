@@ -38,7 +38,16 @@ def mm_fields(study: Study, results: Results, of: tuple[Lattice, float], comm: M
     reference = None if study.reference.is_total else construct.reference_law(study)
     found = on_root_alone(comm, "waves of the MM law", stiffness, law, reference, *of, study.crystal.species)
     of_what = "the reference's" if found.relative else "its largest"
-    logger.info("stiffness of the MM law's crystal, of waves: %.4g to %.4g of %s", found.low, found.high, of_what)
+    if found.relative:
+        logger.info(
+            "stiffness of the MM law's crystal against waves, by the reference's: lowest %.4g, highest %.4g",
+            found.low, found.high,
+        )  # fmt: skip
+    else:
+        logger.info(
+            "stiffness of the MM law's crystal: the softest wave has %.3g times that of the stiffest (long waves are "
+            "soft; only below 0 it is not stable)", found.low / found.high,
+        )  # fmt: skip
     help_of = "[qmmm] mm_law: take another law"
     if fitted:
         help_of = f"raise [surrogate] total_degree (now {show(study.surrogate.total_degree)})"

@@ -73,6 +73,14 @@ class Regression:
     # (n_columns, m), L of the covariance L L^T of the coefficients; None if it was not asked for
     covariance_factor: FloatArray | None = None
 
+    @property
+    def open_told(self) -> str:
+        """What a rank below the number of columns means, in brackets; empty where there is nothing to tell."""
+        left = len(self.coefficients) - self.rank
+        if left <= 0 or self.solver == "ard":  # its rank is that of the columns it kept
+            return ""
+        return f" ({left} combinations of them are not determined by these rows; the solver keeps them small)"
+
 
 @dataclass(frozen=True, eq=False)
 class _Reduced:
