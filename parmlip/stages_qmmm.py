@@ -34,6 +34,7 @@ What the result file has under `qmmm/`; forces in eV/A, lengths in A, energies i
     stable                   no negative mode;  lowest_eigenvalue  of the Hessian relative to the bulk's, or the least
                              real part of those of the Jacobian, with lowest_eigenvalue_imaginary (force mixing);
                              lowest_eigenvalue_residual, stability_steps;  stability  how it was found or why not
+    nye, core_position, polarity, ...  of dislocations as of the stage relax
     growth/                  radius_angstrom, n_qm, estimate, noise, geometry_error (truth), each (n,), of the QM
                              regions that the tolerance led through (tolerance); all else is of the last
     buffer_force             largest QM force on the perfect crystal in its cluster (laws of whole structures), whose
@@ -77,7 +78,7 @@ from parmlip.mechanics.force_mixing import HybridForces, SiteLawForces
 from parmlip.mechanics.relax import relax
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
-from parmlip.stages_dislocations import start
+from parmlip.stages_dislocations import core_fields, start
 from parmlip.stages_domain import predictor
 from parmlip.stages_equilibrium import crystal_of
 from parmlip.stages_qmmm_buffer import BufferError, buffer_error, warn_of_buffer
@@ -135,7 +136,9 @@ def qmmm_fields(study: Study, results: Results, comm: MPI.Comm) -> Fields:
         if not growth.met:
             logger.warning("[qmmm] tolerance = %g A is not met: %s", tolerance, growth.obstacle(problem.study))
         fields |= growth.fields()
-    fields |= stability_fields(problem, comm.bcast(fields["displacement"].value))
+    u_ad = comm.bcast(fields["displacement"].value)
+    fields |= stability_fields(problem, u_ad)
+    fields |= core_fields(problem.study, results, of, u_ad, "QM/MM")
     if problem.study.qmmm.patch_test and one.dead is not None:
         with timed("patch test"):
             fields |= patch_fields(problem, one.dead)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,9 @@ _SHORTEST: Final = 0.03  # of the longest arrow: shorter ones say nothing
 _LENGTH: Final = 0.8  # of the distance of two columns: the longest arrow of an even step
 _PANEL: Final = 350.0  # width of a panel, points
 _CROWDED: Final = 12.0  # points between columns, below which bonds would hide all else
+_TITLE: Final = 60  # letters in the width of a panel
+_ROW: Final = 5.1  # height of a row, inches
+_LINE: Final = 0.28  # more for each line of what its point is
 _BOND: Final = 1.2  # nearest distances
 
 
@@ -154,7 +158,19 @@ def _frame(axes: Axes, one: CoreMap, half: float, *, several: bool) -> None:
     axes.set_xlabel(r"x ($\mathrm{\AA}$)")
     axes.set_ylabel(r"y ($\mathrm{\AA}$)")
     gone = "" if one.present else " (core gone)"
-    axes.set_title(f"{one.law}{f', core {one.number}' if several else ''}{gone}")
+    polarity = f", polarity {one.polarity:+.3f} b" if one.is_screw and one.polarity is not None else ""
+    title = f"{one.law}{f', core {one.number}' if several else ''}{polarity}{gone}"
+    axes.set_title("\n".join([title, *_point_lines(one)]))
+
+
+def core_height(maps: Sequence[CoreMap]) -> float:
+    """Of a figure of these maps, inches."""
+    rows = len({one.number for one in maps})
+    return (_ROW + _LINE * max(len(_point_lines(one)) for one in maps)) * rows + 0.8
+
+
+def _point_lines(one: CoreMap) -> list[str]:
+    return textwrap.wrap(one.point, _TITLE)
 
 
 def _screw_words(one: CoreMap, half: float) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from parmlip.report.published import aligned
 
 RealArray = NDArray[np.float64]
 
-LAWS: Final = ("reference", "surrogate")
+LAWS: Final = {"reference": "relax_reference", "surrogate": "relax_surrogate", "QM/MM": "qmmm"}  # and their stages
 _SCREW: Final = 0.05  # edge part of a Burgers vector, relative to its length, below which it is a screw's
 _WEAK: Final = 0.1  # of the largest density: less is noise
 _ABOVE: Final = (1.0, 4.5)  # Burgers vectors: from and to where sites above a core say what frame it is seen in
@@ -26,7 +27,7 @@ _UNTILTED: Final = 1e-6  # angstrom
 
 @dataclass(frozen=True, eq=False)
 class CoreMap:
-    """A core as relaxed with one law; places are seen from where the core was put."""
+    """A core as relaxed with one law, or with two that are coupled; places are seen from where the core was put."""
 
     law: str
     number: int  # of the core
@@ -41,6 +42,8 @@ class CoreMap:
     spread: float  # of the density, angstrom
     present: bool  # all cores of the cell are still there
     radius: float  # angstrom: within it a map shows free sites of this core alone
+    polarity: float | None = None  # of screws, Burgers vectors
+    point: str = ""  # swept values it was relaxed at; empty if once for all points
 
     @property
     def is_screw(self) -> bool:
@@ -94,10 +97,12 @@ def read_core_maps(path: Path, point: int | None) -> list[CoreMap]:
     for number, burgers_c in enumerate(burgers_nc):
         first.setdefault(tuple(np.round(burgers_c, 6)), number)
     maps = []
-    for law in LAWS:
-        found = _stage(file, f"relax_{law}", point, ("displacement", "nye", "core_position", "core_spread"))
+    points = file.points()
+    for law, stage in LAWS.items():
+        found = _stage(file, stage, point, ("displacement", "nye", "core_position", "core_spread"))
         if found is None:
             continue
+        place = _place(file, stage, point)
         u_ac, nye_ac = (np.asarray(found[name], dtype=float) for name in ("displacement", "nye"))
         for number in first.values():
             put_c, burgers_c = put_nc[number], burgers_nc[number]
@@ -116,6 +121,8 @@ def read_core_maps(path: Path, point: int | None) -> list[CoreMap]:
                 None if elastic is None else _pair(elastic[number] - put_c), found.get("core_elastic_misfit"),
                 float(found["core_spread"][number]),
                 bool(found.get("cores_present", True)), radius,
+                float(found["polarity"][number]) if "polarity" in found else None,
+                "" if place is None else _words(points[place]),
             ))  # fmt: skip
     return maps
 
@@ -131,7 +138,7 @@ def core_lines(path: Path) -> list[str]:
         if build is None or len(build["core_positions"]) > 1:
             continue
         for one in read_core_maps(path, point):
-            place = _place(file, f"relax_{one.law}", point)
+            place = _place(file, LAWS[one.law], point)
             if (one.law, place) in seen:
                 continue
             seen.add((one.law, place))
@@ -152,6 +159,11 @@ def core_lines(path: Path) -> list[str]:
     ]
 
 
+def _words(swept: Mapping[str, Any]) -> str:
+    names = {key: "R_QM" if key == "qmmm.radius" else key.rpartition(".")[2] for key in swept}
+    return ", ".join(f"{names[key]} = {in_words(value)}" for key, value in swept.items())
+
+
 def _place(file: ResultFile, stage: str, point: int | None) -> int | None:
     return point if point is not None and file.complete(stage, point) else None
 
@@ -162,7 +174,7 @@ def _stage(file: ResultFile, stage: str, point: int | None, needed: tuple[str, .
     names = set(file.names(stage, place))
     if not set(needed) <= names:
         return None
-    more = ("core_spread", "core_elastic_position", "core_elastic_misfit", "cores_present")
+    more = ("core_spread", "polarity", "core_elastic_position", "core_elastic_misfit", "cores_present")
     return {name: file.read(stage, name, place) for name in {*needed, *more} & names}
 
 

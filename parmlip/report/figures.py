@@ -13,7 +13,7 @@ from parmlip.errors import DataError
 from parmlip.report.attempt_figure import attempt_panel, read_attempts
 from parmlip.report.bounds import read_bounds
 from parmlip.report.bounds_figure import bounds_panel
-from parmlip.report.core_figure import core_figure
+from parmlip.report.core_figure import core_figure, core_height
 from parmlip.report.core_maps import read_core_maps
 from parmlip.report.dislocation_figure import dislocation_panels, shown_quantities
 from parmlip.report.dislocations import read_line_series
@@ -160,8 +160,7 @@ def draw(path: Path, directory: Path, formats: Sequence[str] = ("png",)) -> list
             written += _save(figure, directory, f"{Path(path).stem}_rates", formats)
         cores = read_core_maps(path, best_point(path))
         if cores:
-            shape = len({one.number for one in cores}), len({one.law for one in cores})
-            figure = empty_figure(5.4 * shape[1] + 1.2, 5.1 * shape[0] + 0.8)
+            figure = empty_figure(5.4 * len({one.law for one in cores}) + 1.2, core_height(cores))
             core_figure(figure, cores)
             written += _save(figure, directory, f"{Path(path).stem}_cores", formats)
         summary = summary_figure(path)

@@ -114,7 +114,7 @@ def patch_panels(panels: Sequence[Axes], patches: Sequence[Patch]) -> None:
     """Forces before relaxation against the distance from the defects, a panel for each QM region, one range for all."""
     sizes = [np.linalg.norm(force, axis=1) for one in patches for force in one.forces.values()]
     largest = max(float(size.max(initial=0.0)) for size in sizes) or 1.0
-    lowest = largest
+    lowest, farthest = largest, 0.0
     for axes, one in zip(panels, patches, strict=True):
         axes.set_yscale("log")
         shown = [(REFERENCE, "reference everywhere", _GREY, "x", 4.5), *SCHEMES]
@@ -124,6 +124,7 @@ def patch_panels(panels: Sequence[Axes], patches: Sequence[Patch]) -> None:
             force_a = np.linalg.norm(one.forces[name], axis=1)
             some = force_a > _ROUNDING * largest
             lowest = min(lowest, float(force_a[some].min(initial=lowest)))
+            farthest = max(farthest, float(one.distance_a[some].max(initial=0.0)))
             axes.plot(one.distance_a[some], force_a[some], marker, color=colour, markersize=size, linestyle="none",
                       markeredgewidth=0.7, alpha=0.7, label=words, rasterized=True)  # fmt: skip
         axes.axvline(one.radius, color=_GREY, linewidth=1.0, linestyle=":")
@@ -132,4 +133,4 @@ def patch_panels(panels: Sequence[Axes], patches: Sequence[Patch]) -> None:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), markerscale=1.4)
     panels[0].set_ylabel(r"force before relaxation (eV/$\mathrm{\AA}$)")
     for axes in panels:
-        axes.set_ylim(0.5 * lowest, 2.0 * largest)
+        axes.set(xlim=(0.0, 1.05 * farthest or None), ylim=(0.5 * lowest, 2.0 * largest))

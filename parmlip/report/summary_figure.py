@@ -63,8 +63,8 @@ def _shown(path: Path, point: int) -> str:
     points, values = ResultFile(path).points(), scalars(path)
     told = ", ".join(f"{key.rpartition('.')[2]} = {in_words(value)}" for key, value in points[point].items())
     if len({value for key, value in values.items() if key.endswith((".rmse_force", "train.test_rmse_force"))}) > 1:
-        return f"shown of {len(points)} points of the sweep: that with the least force RMSE: {told}"
-    return f"shown of {len(points)} points of the sweep: {told}"
+        return f"the point with the least force RMSE, of {len(points)} of the sweep: {told}"
+    return f"one of {len(points)} points of the sweep: {told}"
 
 
 def _data_set_figure(path: Path, point: int | None) -> Figure | None:

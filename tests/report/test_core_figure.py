@@ -38,6 +38,7 @@ def relaxed(made, u_ac):
         "displacement": Field(u_ac, "A"), "nye": Field(found.nye_ac, "1/A"),
         "core_position": Field(found.position_nc, "A"), "core_spread": Field(found.spread_n, "A"),
         "core_shift": Field(np.zeros(len(made.cores)), "A"), "cores_present": Field(True),
+        "polarity": Field(found.polarity_n, "b"),
     }  # fmt: skip
     if isinstance(made, Disc):
         x, y = found.position_nc[0]
@@ -116,7 +117,8 @@ def test_screws_are_drawn_with_arrows_that_are_shorter_than_the_distance_of_colu
     assert [one.law for one in maps] == ["reference", "surrogate"]
     figure = drawn(maps)
     panels = [axes for axes in figure.axes if axes.get_title()]
-    assert [axes.get_title() for axes in panels] == ["reference", "surrogate"]
+    told = [f"{one.law}, polarity {one.polarity:+.3f} b" for one in maps]
+    assert [axes.get_title() for axes in panels] == [told[0], f"{told[1]}\nseed = 0"]
     for axes in panels:
         assert axes.get_aspect() == 1.0
         assert (axes.get_xlabel(), axes.get_ylabel()) == (r"x ($\mathrm{\AA}$)", r"y ($\mathrm{\AA}$)")
@@ -171,6 +173,17 @@ def test_quadrupoles_have_a_map_of_a_core_of_each_sign_and_no_row(tmp_path):
         assert np.linalg.norm(one.x_nc[:, :2], axis=1).max() <= one.radius
     assert core_lines(tmp_path / "four.h5") == []
     assert len([axes for axes in drawn(maps).axes if axes.get_title()]) == 2
+
+
+def test_couplings_have_a_map_of_their_own_that_names_the_radius(tmp_path):
+    asked = {key: value for key, value in SCREW.items() if key != "core"}
+    made = build_disc(BCC, 3.16, ("W",), radius=18.0, rim=6.0, **asked)
+    file = begun(tmp_path / "one.h5", made)
+    file.write_stage("relax_reference", relaxed(made, moved(made, 0.0)))
+    file.write_stage("qmmm", relaxed(made, moved(made, 0.2)), point=0, swept={"qmmm.radius": 8.0})
+    maps = read_core_maps(tmp_path / "one.h5", 0)
+    assert [(one.law, one.point) for one in maps] == [("reference", ""), ("QM/MM", "R_QM = 8.0")]
+    assert [line.split()[0] for line in core_lines(tmp_path / "one.h5")[-2:]] == ["reference", "QM/MM"]
 
 
 def test_cells_without_dislocations_have_neither(tmp_path):
