@@ -20,6 +20,7 @@ from parmlip.crystal.lattices import Lattice
 from parmlip.crystal.neighbours import find_pairs
 from parmlip.crystal.regions import Regions, build_regions, check_sizes
 from parmlip.errors import ConfigError
+from parmlip.io.answers import group_size
 from parmlip.io.reference_cache import CachedLaw
 from parmlip.io.results import Results
 from parmlip.mechanics.bulk import nearest_distance
@@ -154,7 +155,7 @@ def forces_everywhere(study: Study, of: Crystal, found: Coupling, sites: Sites) 
 def _by_clusters(
     study: Study, law: CachedLaw, of: Crystal, found: Coupling, sites: Sites, qm_a: BoolArray, cluster_a: BoolArray
 ) -> ClusterForces:
-    shared = study.reference.ranks_per_calculator or 1
+    shared = group_size(law, study.reference.ranks_per_calculator, sites.comm.size)
     return ClusterForces(
         law, found.domain.supercell, qm_a, cluster_a, sites, link=_link(of, found), ranks_per_group=shared
     )
@@ -184,7 +185,7 @@ def reference_forces_on(study: Study, of: Crystal, found: Coupling, sites: Sites
         return _by_clusters(study, law, of, found, sites, chosen_a, near(chosen_a, width))
     return SeparateForces(
         law, cell, chosen_a, lambda one_a: near(one_a, width), sites, link=_link(of, found),
-        ranks_per_group=study.reference.ranks_per_calculator or 1,
+        ranks_per_group=group_size(law, study.reference.ranks_per_calculator, sites.comm.size),
     )  # fmt: skip
 
 

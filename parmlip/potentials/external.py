@@ -56,8 +56,15 @@ class AseLaw:
     @property
     def starts_program(self) -> bool:
         """Whether the calculator starts a program of its own, which wants processors of its own."""
-        kinds = (ase_calculator.FileIOCalculator, GenericFileIOCalculator)
-        return inspect.isclass(self.factory) and issubclass(self.factory, kinds)
+        if not inspect.isclass(self.factory):
+            return False
+        if issubclass(self.factory, (ase_calculator.FileIOCalculator, GenericFileIOCalculator)):
+            return True
+        try:  # Vasp is neither, but is told a command and a directory
+            named = inspect.signature(self.factory).parameters
+        except (TypeError, ValueError):  # a class in C
+            return False
+        return "directory" in named and any(name.endswith("command") for name in named)
 
     def in_directory(self, directory: Path) -> AseLaw:
         """The same law, with a calculator of its own that writes its files there."""

@@ -133,6 +133,7 @@ def test_unknown_species_is_told(atoms):
 
 def test_calculators_that_start_programs_are_known():
     assert ase_law("ase.calculators.espresso.Espresso").starts_program
+    assert ase_law("ase.calculators.vasp.Vasp").starts_program
     assert ase_law("ase.calculators.lammpsrun.LAMMPS").starts_program is False  # pipes, not files: 1 unless asked
     assert not ase_law("ase.calculators.emt.EMT").starts_program
 
@@ -142,3 +143,11 @@ def test_kim_model_is_a_law(atoms):
     law = ase_law("ase.calculators.kim.KIM", {"model_name": "ex_model_Ar_P_Morse_07C"})
     argon = bulk("Ar", "fcc", 5.2, cubic=True)
     assert law.evaluate(*structure(argon)).energy < 0.0
+
+
+def test_vasp_has_a_directory_of_its_own_for_each_group(tmp_path):
+    """It writes files, and is not of ASE's class of calculators that do."""
+    law = ase_law("ase.calculators.vasp.Vasp", {"xc": "PBE", "command": "true"})
+    for name in ("group-0", "group-1"):
+        assert law.in_directory(tmp_path / name).connect().directory == str(tmp_path / name)
+        assert (tmp_path / name).is_dir()
