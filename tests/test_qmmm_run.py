@@ -289,6 +289,8 @@ def test_mm_laws_that_cannot_be_are_refused(law, message):
     ("override", "message"),
     [
         ("qmmm.buffer=9.0", "[qmmm] buffer = 9: must be at least 10 A, twice the reference's cutoff"),
+        ("qmmm.buffer=0", "[qmmm] buffer = 0: must be at least 10 A, twice the reference's cutoff"),
+        ("qmmm.buffer=-1.0", "[qmmm] buffer = -1: must be at least 10 A, twice the reference's cutoff"),
         ("qmmm.radius=35.0", "[qmmm] radius = 35: with the buffer of 10.5 A it must end within the free region"),
         ("qmmm.radius=1.0", "[qmmm] radius = 1: holds no site"),
     ],

@@ -18,6 +18,7 @@ from ase import Atoms
 from ase.calculators.emt import EMT
 from mpi4py import MPI
 
+from parmlip import construct_qmmm
 from parmlip.analysis.sampled_residual import Estimate
 from parmlip.config import loads
 from parmlip.construct import total_law
@@ -91,6 +92,31 @@ def test_a_calculator_as_qm_law_converges_to_qm_everywhere(comm, shared_tmp):
         assert max(calls) <= 12
         assert np.abs(file.read("qmmm", "truth", point=0)).max() > 0.01
     comm.Barrier()
+
+
+@pytest.mark.parametrize(
+    ("law", "asked", "ranks"),
+    [
+        ("emt.EMT", 0, 1),
+        ("emt.EMT", 2, 2),
+        ("espresso.Espresso", 0, 6),
+        ("espresso.Espresso", 3, 3),
+        ("vasp.Vasp", 0, 6),
+    ],
+)
+def test_programs_that_give_qm_forces_run_one_at_a_time_unless_more_are_asked_for(monkeypatch, law, asked, ranks):
+    class Recorded:
+        """In the place of QM forces: how many of six ranks share a calculator."""
+
+        def __init__(self, *_, ranks_per_group, **__):
+            self.ranks = ranks_per_group
+
+    monkeypatch.setattr(construct_qmmm, "ClusterForces", Recorded)
+    settings = [f"reference={{ kind = 'ase', calculator = 'ase.calculators.{law}', ranks_per_calculator = {asked} }}"]
+    study = loads(COPPER.format(output="cu.h5"), [*settings, "sweep={}", "qmmm.radius=6.0"])
+    of = (lattice_named("fcc"), 3.61)
+    sites = SimpleNamespace(comm=SimpleNamespace(size=6))
+    assert construct_qmmm.qm_forces(study, of, coupling(study, of), sites).ranks == ranks
 
 
 def test_a_truth_of_whole_structures_is_made_only_if_it_is_asked_for():
