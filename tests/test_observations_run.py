@@ -158,7 +158,7 @@ def test_third_derivatives_of_an_eam_want_radial_functions_not_angular_ones(tmp_
     assert usual["matching"]["site_energy_3"]["relative"] > 1e-6
     assert radial["test_rmse_force"] < usual["test_rmse_force"]  # off the lattice too
     head, _, _, *told = table(file.path)
-    assert "surrogate.angular_weight" in head
+    assert "angular_weight" in head
     assert "[16, 12, 10]" in told[1]
 
 

@@ -59,15 +59,17 @@ def test_a_published_row_counts_once_against_all_points_of_it_which_are_told_apa
     published = 'training.cell, train.fit_seconds\n"[3, 2]", 27.8\n"[4, 3]", 56.6\n'
     lines = table(fits(tmp_path / "fits.h5", published))
     begin = lines.index("beside published numbers")
-    assert lines[begin + 1].split() == ["training.cell", "surrogate.total_degree", "fit", "time", "published"]
+    assert lines[begin + 1].split() == ["cell", "total_degree", "fit", "time", "publ."]
+    assert lines[begin + 2].split() == ["[training]", "[surrogate]", "s", "s"]
     assert [line.split()[2] for line in lines[begin + 4 : begin + 7]] == ["10", "10", "14"]
     total = "fit time in all: 6.0 s, published 84.4 s, 14.1 times as long"
     assert lines[begin + 7] == f"{total} (each published row once, all our points of it)"
 
 
 def test_errors_of_observations_beside_energies_and_forces_have_a_column(tmp_path):
-    head, units, _, *rows = table(fits(tmp_path / "fits.h5", ""))
-    assert head.endswith("force_derivative_1")
+    head, units, _, *rows, symbols = table(fits(tmp_path / "fits.h5", ""))
+    assert symbols == "relative errors of eps^F_j: force_derivative_j"
+    assert head.endswith("eps^F_1")
     assert units.endswith("relative")
     assert [row.split()[-1] for row in rows] == ["1.00e-02", "2.00e-02", "3.00e-02"]
 
@@ -158,7 +160,8 @@ def test_numbers_of_defects_are_series_of_their_own(tmp_path):
         ("2 vacancies, tolerance 0.001", "L"), ("3 vacancies, tolerance 0.001", "L")
     ]  # fmt: skip
     lines = table(path)
-    assert lines[0].split()[:5] == ["training.cell", "simulation.defects", "fit.tolerance", "L", "L_D"]
+    assert lines[0].split()[:5] == ["cell", "defects", "tolerance", "L", "L_D"]
+    assert lines[1].split()[:3] == ["[training]", "[simulation]", "[fit]"]
     assert "2 vacancies" in lines[3]
     more = read_series(studies(tmp_path / "b.h5", numbers=(2, 3), sizes=(4, 8)))
     labels = [s.label for s in more if s.against == "RMSE"]

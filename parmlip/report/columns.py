@@ -103,8 +103,31 @@ def column_of(key: str) -> tuple[str, str, str]:
     if key == "train.test_rmse_energy_per_atom":
         return "energy RMSE", "eV/atom", "{:.2e}"
     if key.startswith("train.matching.") and key.endswith(".relative"):
-        return key.split(".")[2], "relative", "{:.2e}"
+        return _symbol(key.split(".")[2]), "relative", "{:.2e}"
     return key, "", "{:.6g}"
+
+
+def _symbol(observation: str) -> str:
+    """The paper's name of the error of derivatives on the perfect crystal, eps^E_j, eps^F_j or eps^V_j."""
+    what, _, order = observation.rpartition("_")
+    if what == "cauchy_born":
+        return f"eps^V_{int(order) - 1}"
+    letter = {"site_energy": "E", "force_derivative": "F"}.get(what)
+    return observation if letter is None else f"eps^{letter}_{order}"
+
+
+def symbols_line(headings: Iterable[str]) -> list[str]:
+    """What the symbols among some headings stand for; nothing without them."""
+    found = {heading[:5] for heading in headings if heading[:6] in ("eps^E_", "eps^F_", "eps^V_")}
+    of = {"eps^E": "site_energy_j", "eps^F": "force_derivative_j", "eps^V": "cauchy_born_(j + 1)"}
+    told = ", ".join(f"{symbol}_j: {name}" for symbol, name in of.items() if symbol in found)
+    return [f"relative errors of {told}"] if told else []
+
+
+def key_headings(keys: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Two lines of headings of swept keys, below each other: narrower than dotted."""
+    parts = [key.rpartition(".") for key in keys]
+    return [name for _, _, name in parts], [f"[{table}]" if table else "" for table, _, _ in parts]
 
 
 def matching_keys(keys: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from parmlip.errors import ConfigError
-from parmlip.report.columns import column_of, in_words, swept_value
+from parmlip.report.columns import column_of, in_words, key_headings, swept_value
 from parmlip.report.sweep import key_at
 
 
@@ -94,14 +94,16 @@ def beside(published: Published, values: Mapping[str, Any], points: Sequence[Map
     if not pairs:
         return [*lines, "  no point of the sweep was published"]
     keys = [*published.keys, *_telling(found, points, published.keys)]
-    rows = [[*keys], [""] * len(keys)]
+    rows = [*key_headings(keys)]
     rows += [[in_words(points[i].get(key, "")) for key in keys] for i, _ in pairs]
     sums = []
     for column, key in enumerate(published.results):
         heading, unit, form = column_of(key)
         ours = [values.get(key_at(values, i, key)) for i, _ in pairs]
         theirs = [row[column] for _, row in pairs]
-        for who, cells in ((heading, ours), ("published", theirs)):
+        if all(cell is None for cell in (*ours, *theirs)):
+            continue
+        for who, cells in ((heading, ours), ("publ.", theirs)):
             rows[0].append(who)
             rows[1].append(unit)
             for row, cell in zip(rows[2:], cells, strict=True):

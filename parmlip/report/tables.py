@@ -10,7 +10,16 @@ import numpy as np
 
 from parmlip.io.hdf5 import ResultFile, scalar_fields, scalars
 from parmlip.report.bounds import bound_lines
-from parmlip.report.columns import COLUMNS, IF_SWEPT, OF_LINES, column_of, in_words, matching_keys
+from parmlip.report.columns import (
+    COLUMNS,
+    IF_SWEPT,
+    OF_LINES,
+    column_of,
+    in_words,
+    key_headings,
+    matching_keys,
+    symbols_line,
+)
 from parmlip.report.core_maps import core_lines
 from parmlip.report.dislocations import line_slopes, point_errors, read_line_series
 from parmlip.report.domains import read_series, slope_lines
@@ -46,7 +55,7 @@ def table(path: Path) -> list[str]:
 def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
     values, meta = scalars(path), ResultFile(path).meta()
     swept = list(dict.fromkeys(key for point in points for key in point))
-    rows = [[*swept], [""] * len(swept), *([in_words(point.get(key, "")) for key in swept] for point in points)]
+    rows = [*key_headings(swept), *([in_words(point.get(key, "")) for key in swept] for point in points)]
     of_lines = read_line_series(path)
     far = point_errors(path) if of_lines else {}  # beyond one radius for all points
     lacks_test = not any(key.endswith(("train.test_rmse_force", "train.test_rmse_gradient")) for key in values)
@@ -65,6 +74,7 @@ def _sweep_table(path: Path, points: Sequence[dict[str, Any]]) -> list[str]:
         for row, value in zip(rows[2:], found, strict=True):
             row.append("-" if value is None else _yes(form.format(value)))
     lines = aligned(rows)
+    lines += symbols_line(rows[0])
     if of_lines:
         lines += line_slopes(of_lines)
     else:
