@@ -66,8 +66,8 @@ def test_the_readme_names_every_input():
     assert absent == []
 
 
-def test_points_that_differ_in_the_qm_region_have_one_fit_and_calls_are_counted():
-    study = load(COPPER)
+def test_points_that_differ_in_the_qm_region_have_one_fit_and_calls_are_counted(tmp_path):
+    study = load(COPPER, [f"reference.cache='{tmp_path / 'cu.cache.h5'}'"])
     lines = estimate(study, 1)
     assert len([line for line in lines if line.startswith("fit: ")]) == 1
     assert len([line for line in lines if line.startswith("force mixing")]) == len(study.points())

@@ -228,6 +228,6 @@ def test_a_fit_with_which_the_crystal_is_too_soft_is_told_before_anything_is_sol
     end = parmlip(tmp_path, "run.toml", *(word for setting in settings for word in ("--set", setting)))
     before, _, after = end.stdout.partition("ghost force")
     assert after
-    assert "stiffness of the MM law's crystal, of waves:" in before
+    assert "stiffness of the MM law's crystal against waves, by the reference's: lowest " in before
     assert all(line in before for line in told)
     assert ("is coarse" in before or "not stable" in before) == bool(told)
