@@ -40,7 +40,7 @@ class Coupled(ErrorCurve):
     conditions: Mapping[str, float] = field(default_factory=dict)  # relative errors of what a fit was to match
     r_mm: RealArray = field(default_factory=lambda: np.zeros(0))  # (n,) R_MM, angstrom; empty or NaN: not known
     rim: float = 0.0  # angstrom: twice the range of the laws, at the least
-    left: RealArray = field(default_factory=lambda: np.zeros(0))  # (n,) force left, of that which the error is of
+    left: RealArray = field(default_factory=lambda: np.zeros(0))  # (n,) part of the error that forces left make, about
 
     def window(self, quantity: str) -> tuple[float, float]:
         """Least and largest R_QM of the points that a slope is fitted to, angstrom."""
@@ -77,8 +77,8 @@ class Coupled(ErrorCurve):
             shows = use & (self.left > _SHOWS)
             if shows.any():
                 found.append(
-                    f"limited by force_tolerance at R_QM {_listed(self.x[shows])}: the force left is "
-                    f"{self.left[shows].max():.2g} of the coupling's"
+                    f"limited by force_tolerance at R_QM {_listed(self.x[shows])}: the forces left make about "
+                    f"{self.left[shows].max():.2g} of the error"
                 )
         return found
 
@@ -102,6 +102,7 @@ def read_coupled(path: Path) -> list[Coupled]:
     growing = grows(points)
     told = {"qmmm.radius", "simulation.radius"} if growing else {"qmmm.radius"}
     inputs = flat(tomllib.loads(str(file.meta().get("config", "")))) if points else {}
+    compliance = _compliance(file, values, len(points))
     for i, point in enumerate(points):
         name = f"sweep.{i}.qmmm."
         if f"{name}geometry_error" not in values:
@@ -113,8 +114,7 @@ def read_coupled(path: Path) -> list[Coupled]:
         row["a"] = row["radius"] / float(values[f"{name}radius_lattice"])
         row["r_mm"] = float(values.get(f"{name}mm_radius_angstrom", np.nan))
         row["rim"] = float(values.get(key_at(values, i, "build.rim"), 0.0))
-        of = float(values.get(f"{name}residual_reference", np.nan))
-        row["left"] = float(values.get(f"{name}residual_force", np.nan)) / of if of > 0.0 else np.nan
+        row["left"] = _left(file, values, i, compliance)
         row["eps"] = {
             name: float(values[key])
             for name in OBSERVATION_NAMES
@@ -138,6 +138,32 @@ def read_coupled(path: Path) -> list[Coupled]:
                 )
             )  # fmt: skip
     return series
+
+
+def _left(file: ResultFile, values: Mapping[str, Any], point: int, compliance: float) -> float:
+    """About which part of a geometry error is of the forces that the relaxation leaves; NaN where it is not known.
+
+    Against the reference's forces, whose work the error is; where these are not known, with a compliance.
+    """
+    name = f"sweep.{point}.qmmm."
+    of = float(values.get(f"{name}residual_reference", np.nan))
+    if of > 0.0:
+        return float(values.get(f"{name}residual_force", np.nan)) / of
+    error = float(values[f"{name}geometry_error"])
+    if "residual_norms" not in file.names("qmmm", point) or not error > 0.0:
+        return float("nan")
+    return compliance * float(file.read("qmmm", "residual_norms", point)[-1]) / error
+
+
+def _compliance(file: ResultFile, values: Mapping[str, Any], n_points: int) -> float:
+    """||Du|| for a force, A / (eV/A), of the point whose relaxation began with the most: at a predictor; else NaN."""
+    begun = [
+        (float(file.read("qmmm", "residual_norms", i)[0]), float(values[f"sweep.{i}.qmmm.geometry_norm"]))
+        for i in range(n_points)
+        if f"sweep.{i}.qmmm.geometry_norm" in values and "residual_norms" in file.names("qmmm", i)
+    ]
+    force, norm = max(begun, default=(0.0, 0.0))
+    return norm / force if force > 0.0 else float("nan")
 
 
 def _labels(

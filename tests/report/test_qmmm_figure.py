@@ -181,7 +181,7 @@ def test_slopes_are_told_with_what_limits_them(tmp_path):
     (line,) = coupled_lines(path)
     assert "few MM sites before the rim at R_QM 28;" in line
     assert "floor at the end" in line
-    assert "limited by force_tolerance at R_QM 20: the force left is 0.5 of the coupling's" in line
+    assert "limited by force_tolerance at R_QM 20: the forces left make about 0.5 of the error" in line
     (clean,) = coupled_lines(
         swept_run(
             tmp_path / "clean.h5", points, mm_radius_angstrom=lambda r: 90.0, residual_reference=lambda r: 1e-3,
@@ -241,6 +241,16 @@ def test_patch_tests_are_told_and_drawn_once_for_each_region(tmp_path):
     row = next(line.split() for line in patch_lines(path) if line.strip().startswith("14 "))
     assert row == ["14", "5.00e-02", "0.00e+00", "2.00e-02", "0.00e+00", "5.00e-02", "0.00e+00"]
     assert "run_patch.png" in [p.name for p in draw(path, tmp_path)]
+
+
+def test_forces_left_are_weighed_by_the_compliance_where_no_forces_of_the_reference_are_known(tmp_path):
+    points = [{"surrogate.kind": "taylor", "qmmm.radius": radius} for radius in RADII]
+    norms = {10.0: [0.4, 1e-6], 14.0: [1e-2, 1e-6], 20.0: [1e-2, 1e-6], 28.0: [1e-2, 4e-6]}
+    path = swept_run(
+        tmp_path / "run.h5", points, residual_norms=lambda r: np.array(norms[r]), geometry_norm=lambda r: 1.0
+    )
+    (line,) = coupled_lines(path)
+    assert "limited by force_tolerance at R_QM 28: the forces left make about 0.22 of the error" in line
 
 
 def test_a_slope_that_is_not_told_has_its_reason(tmp_path):
