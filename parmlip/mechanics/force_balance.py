@@ -98,7 +98,7 @@ def balance_forces(hybrid: HybridForces, u0_nd: FloatArray, settings: Relax, *, 
     ----------
     hybrid : HybridForces
     u0_nd : ndarray, shape (n_owned, d)
-        Start, with the predictor's values on clamped sites: the MM law's equilibrium, or that of a smaller QM region.
+        Start, with the predictor's values on clamped sites.
     settings : Relax
         `force_tolerance`: largest force component; `max_iterations`; `step_cap`.
 
