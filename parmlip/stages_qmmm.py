@@ -74,7 +74,7 @@ from parmlip.mechanics.bulk import nearest_distance
 from parmlip.mechanics.clamped import ClampedEnergy
 from parmlip.mechanics.cluster_forces import ClusterForces
 from parmlip.mechanics.force_balance import Balance, balance_forces
-from parmlip.mechanics.force_mixing import HybridForces, SiteLawForces
+from parmlip.mechanics.force_mixing import HybridForces
 from parmlip.mechanics.relax import relax
 from parmlip.parallel.logs import timed
 from parmlip.potentials.base import SiteLaw
@@ -272,12 +272,10 @@ def _energy_mixing(problem: Problem, load_ad: RealArray | None) -> Fields:
 
 
 def _force_mixing(problem: Problem) -> Fields:
-    hybrid = hybrid_forces(problem)
-    energy = hybrid.energy
-    found, started = _balance(problem, hybrid)
+    with hybrid_forces(problem) as hybrid:
+        energy = hybrid.energy
+        found, started = _balance(problem, hybrid)
     seconds = problem.comm.allreduce(hybrid.seconds_qm, op=MPI.MAX)
-    if isinstance(hybrid.qm, SiteLawForces):
-        hybrid.qm.destroy()
     asked: Fields = {}
     if isinstance(hybrid.qm, ClusterForces):
         asked = {"qm_solved": Field(hybrid.qm.solved, "", "clusters, not read from the cache")}

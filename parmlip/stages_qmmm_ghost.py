@@ -14,7 +14,6 @@ from parmlip.crystal.clamped_domain import ClampedDomain
 from parmlip.crystal.regions import Regions
 from parmlip.io.hdf5 import Field
 from parmlip.mechanics.energy_mixing import ghost_gradient, on_same_places
-from parmlip.mechanics.force_mixing import SiteLawForces
 from parmlip.mechanics.patch_test import relaxed_patch
 from parmlip.potentials.base import SiteLaw
 from parmlip.stages_qmmm_problem import Problem, hybrid_forces, mixed
@@ -93,9 +92,8 @@ def patch_fields(problem: Problem, dead: DeadLoad) -> Fields:
         _, f_nd = energy.difference_and_forces(energy.sites.restrict(problem.start_ad))
         patch[name] = Field(energy.sites.gather(f_nd), "eV/A", "where relaxations begin")
     if problem.study.qmmm.kind == "force":  # the buffer of energy mixing is too small for forces
-        hybrid = hybrid_forces(problem)
-        f_nd = hybrid.forces(hybrid.energy.sites.restrict(problem.start_ad))
-        if isinstance(hybrid.qm, SiteLawForces):
-            hybrid.qm.destroy()
-        patch["unrelaxed_force"] = Field(hybrid.energy.sites.gather(f_nd), "eV/A", "where relaxations begin")
+        with hybrid_forces(problem) as hybrid:
+            sites = hybrid.energy.sites
+            f_nd = hybrid.forces(sites.restrict(problem.start_ad))
+        patch["unrelaxed_force"] = Field(sites.gather(f_nd), "eV/A", "where relaxations begin")
     return {"patch": Field(patch)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -23,7 +25,7 @@ from parmlip.io.results import Results
 from parmlip.mechanics.clamped import ClampedEnergy
 from parmlip.mechanics.crystal_stiffness import HybridOnCrystal, on_lattice
 from parmlip.mechanics.energy_mixing import MixedEnergy
-from parmlip.mechanics.force_mixing import HybridForces, QMForces
+from parmlip.mechanics.force_mixing import HybridForces, QMForces, SiteLawForces
 from parmlip.potentials.base import SiteLaw
 
 Fields = dict[str, Field]
@@ -103,11 +105,16 @@ def _linear(problem: Problem) -> ClampedEnergy:
     return mixed(problem, domain, problem.found.deep(problem.mm, u0_ad), problem.zero_ad)
 
 
-def hybrid_forces(problem: Problem) -> HybridForces:
-    """QM forces on QM sites, MM forces elsewhere. Collective."""
+@contextmanager
+def hybrid_forces(problem: Problem) -> Iterator[HybridForces]:
+    """QM forces on QM sites, MM forces elsewhere; what they hold is freed at the end of the block. Collective."""
     energy = linear(problem)
     qm = qm_forces(problem.study, problem.of, problem.found, energy.sites)
-    return with_preconditioner(problem, energy, qm, problem.regions.qm_a)
+    try:
+        yield with_preconditioner(problem, energy, qm, problem.regions.qm_a)
+    finally:
+        if isinstance(qm, SiteLawForces):
+            qm.destroy()
 
 
 def with_preconditioner(problem: Problem, energy: ClampedEnergy, qm: QMForces, qm_a: NDArray[np.bool_]) -> HybridForces:

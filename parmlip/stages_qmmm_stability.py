@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from parmlip.io.hdf5 import Field
 from parmlip.mechanics.coupled_stability import balance_stability
-from parmlip.mechanics.force_mixing import SiteLawForces
 from parmlip.mechanics.relax import bulk_green
 from parmlip.mechanics.stability import stability
 from parmlip.parallel.logs import timed
@@ -43,11 +42,9 @@ def stability_fields(problem: Problem, u_ad: NDArray[np.float64]) -> Fields:
             how, lowest, imaginary = "Lanczos, Hessian", modes.lowest[0], 0.0
             stable, residual, steps, relative = modes.stable, modes.residual, modes.steps, modes.relative
         else:
-            hybrid = hybrid_forces(problem)
-            green = bulk_green(hybrid.energy)
-            found = balance_stability(hybrid, hybrid.energy.sites.restrict(u_ad), green, tolerance=_RESIDUAL)
-            if isinstance(hybrid.qm, SiteLawForces):
-                hybrid.qm.destroy()
+            with hybrid_forces(problem) as hybrid:
+                u_nd, green = hybrid.energy.sites.restrict(u_ad), bulk_green(hybrid.energy)
+                found = balance_stability(hybrid, u_nd, green, tolerance=_RESIDUAL)
             how, lowest, imaginary = "Arnoldi, Jacobian", found.lowest.real, found.lowest.imag
             stable, residual, steps, relative = found.stable, found.residual, found.steps, found.relative
     logger.info("%s mixing: lowest eigenvalue %.6g, %d steps (%s)", study.qmmm.kind, lowest, steps, how)
